@@ -1,0 +1,188 @@
+package leafserve
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Resolve checks r against a model and fills what was not given from it, a
+// random seed included. The result names everything that decides the picture.
+// The error is Invalid and names the field. Names of schedulers, sigma
+// schedules and noise sources are left to the check of whoever implements them
+// (diffusion.CheckRequest).
+func (r Request) Resolve(m ModelInfo) (Request, error) {
+	for _, check := range []func(*Request, ModelInfo) error{
+		resolveUnsupported, resolveText, resolveNumbers, resolveSize, resolveSeeds, resolveOutput,
+	} {
+		if err := check(&r, m); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// resolveUnsupported refuses the fields of the contract that no code serves yet.
+func resolveUnsupported(r *Request, _ ModelInfo) error {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"init_image", r.InitImage != ""},
+		{"mask_image", r.MaskImage != ""},
+		{"strength", r.Strength != nil},
+		{"loras", len(r.Loras) > 0},
+		{"webhook_url", r.WebhookURL != ""},
+	} {
+		if f.given {
+			return InvalidField(f.name, "%s is not supported yet: leave it out", f.name)
+		}
+	}
+	if r.Encoder == "auto" {
+		return InvalidField("encoder", "encoder auto is not supported yet: name an encoder of the model")
+	}
+	return nil
+}
+
+func resolveText(r *Request, m ModelInfo) error {
+	if strings.TrimSpace(r.Prompt) == "" {
+		return InvalidField("prompt", "prompt is empty: say what the picture should show")
+	}
+	for _, f := range []struct{ name, text string }{{"prompt", r.Prompt}, {"negative_prompt", r.NegativePrompt}} {
+		if !utf8.ValidString(f.text) {
+			return InvalidField(f.name, "%s is not valid UTF-8", f.name)
+		}
+		if n := utf8.RuneCountInString(f.text); n > MaxPromptRunes {
+			return InvalidField(f.name, "%s has %d characters, the limit is %d", f.name, n, MaxPromptRunes)
+		}
+	}
+	if r.Model == "" {
+		r.Model = m.Name
+	}
+	if r.Encoder == "" {
+		r.Encoder = m.DefaultEncoder
+	}
+	if !slices.Contains(m.Encoders, r.Encoder) {
+		return InvalidField("encoder", "model %s has no encoder %q, it has: %s", m.Name, r.Encoder, strings.Join(m.Encoders, ", "))
+	}
+	return nil
+}
+
+func resolveNumbers(r *Request, m ModelInfo) error {
+	fill(&r.Steps, m.Steps)
+	fill(&r.GuidanceScale, m.GuidanceScale)
+	fill(&r.GuidanceRescale, 0)
+	fill(&r.Eta, 0)
+	fill(&r.ClipSkip, 0)
+	if r.Scheduler == "" {
+		r.Scheduler = m.Scheduler
+	}
+	if r.Sigmas == "" {
+		r.Sigmas = "model"
+	}
+	if r.RNG == "" {
+		r.RNG = "torch-cpu"
+	}
+	for _, f := range []struct {
+		name       string
+		v, lo, hi  float64
+		wantNumber string
+	}{
+		{"steps", float64(*r.Steps), 1, MaxSteps, "a whole number"},
+		{"guidance_scale", *r.GuidanceScale, 0, MaxGuidance, "a number"},
+		{"guidance_rescale", *r.GuidanceRescale, 0, 1, "a number"},
+		{"eta", *r.Eta, 0, 1, "a number"},
+		{"clip_skip", float64(*r.ClipSkip), 0, float64(m.EncoderLayers - 1), "a whole number"},
+		{"priority", float64(r.Priority), -MaxPriority, MaxPriority, "a whole number"},
+		{"previews", float64(r.Previews), 0, MaxSteps, "a whole number"},
+	} {
+		if math.IsNaN(f.v) || f.v < f.lo || f.v > f.hi {
+			return InvalidField(f.name, "%s is %v, want %s from %v to %v", f.name, f.v, f.wantNumber, f.lo, f.hi)
+		}
+	}
+	return nil
+}
+
+func resolveSize(r *Request, m ModelInfo) error {
+	fill(&r.Width, m.Width)
+	fill(&r.Height, m.Height)
+	fill(&r.N, max(1, len(r.Seeds)))
+	for _, f := range []struct {
+		name string
+		v    int
+	}{{"width", *r.Width}, {"height", *r.Height}} {
+		if f.v < m.Factor || f.v%m.Factor != 0 || f.v > m.MaxPixels {
+			return InvalidField(f.name, "%s is %d, want a positive multiple of %d", f.name, f.v, m.Factor)
+		}
+	}
+	if px := *r.Width * *r.Height; px > m.MaxPixels {
+		return InvalidField("width", "%d×%d is %d pixels, model %s allows %d", *r.Width, *r.Height, px, m.Name, m.MaxPixels)
+	}
+	if *r.N < 1 || *r.N > MaxImages {
+		return InvalidField("n", "n is %d, want 1 to %d", *r.N, MaxImages)
+	}
+	return nil
+}
+
+func resolveSeeds(r *Request, _ ModelInfo) error {
+	switch {
+	case r.Seed != nil && r.Seeds != nil:
+		return InvalidField("seeds", "seed and seeds are both given: keep one")
+	case r.Seeds != nil:
+		if len(r.Seeds) != *r.N {
+			return InvalidField("seeds", "%d seeds for %d pictures: give one a picture", len(r.Seeds), *r.N)
+		}
+	case r.Seed == nil:
+		r.Seed = new(uint64)
+		*r.Seed = randomSeed()
+	}
+	return nil
+}
+
+func resolveOutput(r *Request, _ ModelInfo) error {
+	for _, f := range []struct {
+		name string
+		v    *string
+		want []string // the first is the default
+	}{
+		{"output_format", &r.OutputFormat, []string{"png", "jpeg", "webp"}},
+		{"response", &r.Response, []string{"url", "b64_json"}},
+	} {
+		if *f.v == "" {
+			*f.v = f.want[0]
+		}
+		if !slices.Contains(f.want, *f.v) {
+			return InvalidField(f.name, "%s is %q, want one of: %s", f.name, *f.v, strings.Join(f.want, ", "))
+		}
+	}
+	return nil
+}
+
+// ImageSeeds gives the seed of each picture of a resolved request.
+func (r Request) ImageSeeds() []uint64 {
+	if r.Seeds != nil {
+		return r.Seeds
+	}
+	seeds := make([]uint64, *r.N)
+	for i := range seeds {
+		seeds[i] = *r.Seed + uint64(i)
+	}
+	return seeds
+}
+
+// randomSeed is below 2^32: a torch CPU generator reads no more bits than that,
+// and short seeds are easier to pass on.
+func randomSeed() uint64 {
+	var b [4]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return uint64(binary.LittleEndian.Uint32(b[:]))
+}
+
+func fill[T any](p **T, v T) {
+	if *p == nil {
+		*p = &v
+	}
+}
