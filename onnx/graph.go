@@ -50,16 +50,17 @@ type Attr struct {
 // Graph collects nodes. Its methods never fail: mistakes are kept, and Model
 // reports them. A Graph is not safe for concurrent use.
 type Graph struct {
-	nodes         []Node
-	inputs, outs  []Value
-	initializers  []message
-	checkpoint    *weights.Checkpoint // may be nil: a graph without weights
-	weights       map[string]Value    // weights already placed, as float32
-	constants     map[string]Value
-	files         []string // of the weights placed
-	externalEntry []placed
-	next          int
-	problems      []error
+	nodes        []Node
+	inputs, outs []Value
+	initializers []message
+	checkpoint   *weights.Checkpoint // may be nil: a graph without weights
+	weights      map[string]Value    // weights already placed, as stored
+	constants    map[string]Value
+	files        []string // of the weights placed
+	placed       []placed
+	next         int
+	ignored      []string // prefixes of tensors that may stay unused
+	problems     []error
 }
 
 // placed is a weight in the graph; the location is written when all files, and
@@ -77,7 +78,8 @@ func New(checkpoint *weights.Checkpoint) *Graph {
 // Nodes lists the nodes in order; every input comes before its use.
 func (g *Graph) Nodes() []Node { return g.nodes }
 
-func (g *Graph) fail(format string, args ...any) {
+// Problem keeps a mistake, a format as fmt.Errorf takes it, for Model to report.
+func (g *Graph) Problem(format string, args ...any) {
 	g.problems = append(g.problems, fmt.Errorf(format, args...))
 }
 
@@ -103,6 +105,9 @@ func (g *Graph) add(op string, t Type, shape []int, in []Value, attrs ...Attr) V
 	return out
 }
 
+// Ignore names parts of the checkpoint, by prefix, that this graph leaves out.
+func (g *Graph) Ignore(prefixes ...string) { g.ignored = append(g.ignored, prefixes...) }
+
 // Has says whether the checkpoint holds a weight.
 func (g *Graph) Has(name string) bool {
 	if g.checkpoint == nil {
@@ -118,25 +123,31 @@ var storage = map[weights.DType]Type{weights.F32: Float, weights.F16: Float16, w
 // Stored places a checkpoint's tensor in the graph as it is stored, so possibly
 // in half precision. Want is its shape. Problems are kept for Model.
 func (g *Graph) Stored(name string, want ...int) Value {
+	if !g.Has(name) {
+		g.Problem("missing tensor %s %v", name, want)
+		return Value{name, Float, want}
+	}
+	e, _ := g.checkpoint.Lookup(name)
+	return g.External(e, want...)
+}
+
+// External places a tensor of any file in the graph, as Stored does.
+func (g *Graph) External(e weights.Entry, want ...int) Value {
+	name := e.Name
 	if v, ok := g.weights[name]; ok {
 		return v
 	}
 	v := Value{name, Float, want}
-	if g.checkpoint == nil || !g.Has(name) {
-		g.fail("missing tensor %s %v", name, want)
-		return v
-	}
-	e, _ := g.checkpoint.Lookup(name)
 	t, known := storage[e.DType]
 	if !known {
-		g.fail("tensor %s is %s, want F32, F16 or BF16", name, e.DType)
+		g.Problem("tensor %s is %s, want F32, F16 or BF16", name, e.DType)
 	}
 	if !slices.Equal(e.Shape, want) {
-		g.fail("tensor %s has shape %v, want %v", name, e.Shape, want)
+		g.Problem("tensor %s has shape %v, want %v", name, e.Shape, want)
 	}
 	v.Type = t
 	g.weights[name] = v
-	g.externalEntry = append(g.externalEntry, placed{v, e})
+	g.placed = append(g.placed, placed{v, e})
 	if !slices.Contains(g.files, e.File) {
 		g.files = append(g.files, e.File)
 	}
@@ -194,10 +205,8 @@ type Model struct {
 func (g *Graph) Model() (Model, error) {
 	problems := g.problems
 	if g.checkpoint != nil {
-		for _, name := range g.checkpoint.Names() {
-			if _, used := g.weights[name]; !used && !strings.HasSuffix(name, "position_ids") {
-				problems = append(problems, fmt.Errorf("unknown tensor %s", name))
-			}
+		for _, name := range g.unused() {
+			problems = append(problems, fmt.Errorf("unknown tensor %s", name))
 		}
 		if len(problems) > 0 {
 			problems = append([]error{fmt.Errorf("%s does not fit its config:", g.checkpoint.Dir)}, problems...)
@@ -211,6 +220,15 @@ func (g *Graph) Model() (Model, error) {
 	return Model{modelProto(graph), folder, g.inputs, g.outs}, err
 }
 
+// unused lists the tensors of the checkpoint that nothing asked for.
+func (g *Graph) unused() []string {
+	return slices.DeleteFunc(g.checkpoint.Names(), func(name string) bool {
+		_, used := g.weights[name]
+		hasPrefix := func(p string) bool { return strings.HasPrefix(name, p) }
+		return used || slices.ContainsFunc(g.ignored, hasPrefix) || strings.HasSuffix(name, "position_ids")
+	})
+}
+
 // proto writes the graph as a GraphProto whose external data lies under folder.
 func (g *Graph) proto(folder string) (message, error) {
 	var m message
@@ -221,7 +239,7 @@ func (g *Graph) proto(folder string) (message, error) {
 	for _, init := range g.initializers {
 		m.bytes(5, init)
 	}
-	for _, p := range g.externalEntry {
+	for _, p := range g.placed {
 		location, err := filepath.Rel(folder, p.entry.File)
 		if err != nil {
 			return nil, err

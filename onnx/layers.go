@@ -27,7 +27,7 @@ func (g *Graph) LayerNorm(prefix string, x Value, epsilon float64) Value {
 func (g *Graph) GroupNorm(prefix string, x Value, groups int, epsilon float64) Value {
 	c := x.Shape[1]
 	if groups < 1 || c%groups != 0 {
-		g.fail("%s: %d channels do not divide into %d groups", prefix, c, groups)
+		g.Problem("%s: %d channels do not divide into %d groups", prefix, c, groups)
 		return x
 	}
 	ones := make([]float32, groups)
@@ -81,6 +81,6 @@ func (g *Graph) Activation(name string, x Value) Value {
 	case "silu", "swish":
 		return g.SiLU(x)
 	}
-	g.fail("activation %q is not supported, want quick_gelu, gelu or silu", name)
+	g.Problem("activation %q is not supported, want quick_gelu, gelu or silu", name)
 	return x
 }

@@ -18,7 +18,7 @@ func (g *Graph) broadcast(op string, a, b []int) []int {
 			out[skip+i] = d
 		case d == Any:
 		default:
-			g.fail("%s: shapes %v and %v do not broadcast", op, a, b)
+			g.Problem("%s: shapes %v and %v do not broadcast", op, a, b)
 		}
 	}
 	return out
@@ -67,7 +67,7 @@ func (g *Graph) Cast(x Value, t Type) Value {
 // MatMul is the matrix product over the last two axes; leading axes broadcast.
 func (g *Graph) MatMul(a, b Value) Value {
 	if len(a.Shape) < 2 || len(b.Shape) < 2 || !fits(a.Shape[len(a.Shape)-1], b.Shape[len(b.Shape)-2]) {
-		g.fail("MatMul: shapes %v and %v do not multiply", a.Shape, b.Shape)
+		g.Problem("MatMul: shapes %v and %v do not multiply", a.Shape, b.Shape)
 		return a
 	}
 	lead := g.broadcast("MatMul", a.Shape[:len(a.Shape)-2], b.Shape[:len(b.Shape)-2])
@@ -80,7 +80,7 @@ func fits(a, b int) bool { return a == b || a == Any || b == Any }
 // Transpose permutes the axes: axis i of the result is axis perm[i] of x.
 func (g *Graph) Transpose(x Value, perm ...int) Value {
 	if len(perm) != len(x.Shape) {
-		g.fail("Transpose: %d axes for shape %v", len(perm), x.Shape)
+		g.Problem("Transpose: %d axes for shape %v", len(perm), x.Shape)
 		return x
 	}
 	shape := make([]int, len(perm))
@@ -143,7 +143,7 @@ func (g *Graph) Concat(axis int, parts ...Value) Value {
 	shape := slices.Clone(parts[0].Shape)
 	for _, p := range parts[1:] {
 		if len(p.Shape) != len(shape) {
-			g.fail("Concat: shapes %v and %v", shape, p.Shape)
+			g.Problem("Concat: shapes %v and %v", shape, p.Shape)
 			return parts[0]
 		}
 		if shape[axis] == Any || p.Shape[axis] == Any {

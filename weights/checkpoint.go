@@ -1,9 +1,12 @@
 package weights
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -91,6 +94,34 @@ func (c *Checkpoint) Files() []string {
 		files[e.File] = true
 	}
 	return slices.Sorted(maps.Keys(files))
+}
+
+// Hash is the SHA-256 of everything that a graph can read here, in hex: names,
+// types, shapes and values, in the order of the names. It does not depend on
+// how the tensors lie in files.
+func (c *Checkpoint) Hash() (string, error) {
+	files := map[string]*os.File{}
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	h := sha256.New()
+	for _, name := range c.Names() {
+		e := c.entries[name]
+		if files[e.File] == nil {
+			f, err := os.Open(e.File)
+			if err != nil {
+				return "", err
+			}
+			files[e.File] = f
+		}
+		fmt.Fprintf(h, "%q %s %v\n", e.Name, e.DType, e.Shape)
+		if _, err := io.Copy(h, io.NewSectionReader(files[e.File], e.Offset, e.Length)); err != nil {
+			return "", fmt.Errorf("%s: tensor %q: %w", e.File, name, err)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // ReadJSON decodes a JSON file; unknown keys are ignored. The error names the file.

@@ -1,0 +1,149 @@
+package diffusion
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"leafserve/ort"
+	"leafserve/tensor"
+	"leafserve/weights"
+)
+
+// UNet is a loaded denoising network. It is safe for concurrent use.
+type UNet struct {
+	Config  UNetConfig
+	Hash    string // SHA-256 of the weights, hex
+	session *ort.Session
+}
+
+// LoadUNet reads a UNet2DConditionModel's folder.
+func LoadUNet(rt *ort.Runtime, dir string) (*UNet, error) {
+	config, err := readUNetConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	ckpt, err := weights.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	model, err := unetGraph(config, ckpt)
+	if err != nil {
+		return nil, err
+	}
+	u := &UNet{Config: config}
+	var parts errgroup.Group
+	parts.Go(func() (err error) { u.session, err = rt.NewSession(model); return })
+	parts.Go(func() (err error) { u.Hash, err = ckpt.Hash(); return })
+	if err := parts.Wait(); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return u, nil
+}
+
+// Predict is the network alone: sample [B,In,h,w] at timestep t, conditioned on
+// cond [B,T,D], → prediction [B,Out,h,w]. It is a Network.
+func (u *UNet) Predict(ctx context.Context, sample tensor.Tensor, t float64, cond tensor.Tensor) (tensor.Tensor, error) {
+	timestep := tensor.Tensor{Shape: []int{1}, Data: []float32{float32(t)}}
+	out, err := u.session.Run(ctx, ort.Floats(sample), ort.Floats(timestep), ort.Floats(cond))
+	if err != nil {
+		return tensor.Tensor{}, fmt.Errorf("unet: %w", err)
+	}
+	return out[0], nil
+}
+
+// Close frees the weights; no call may be running.
+func (u *UNet) Close() error { return u.session.Close() }
+
+// VAE is a loaded AutoencoderKL. Its encoder is loaded when first used. It is
+// safe for concurrent use.
+type VAE struct {
+	Config  VAEConfig
+	decoder *ort.Session
+	encoder func() (*ort.Session, error)
+}
+
+// LoadVAE reads an AutoencoderKL's folder.
+func LoadVAE(rt *ort.Runtime, dir string) (*VAE, error) {
+	config, err := readVAEConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	ckpt, err := weights.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	model, err := vaeDecoderGraph(config, ckpt)
+	if err != nil {
+		return nil, err
+	}
+	decoder, err := rt.NewSession(model)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	encoder := sync.OnceValues(func() (*ort.Session, error) {
+		model, err := vaeEncoderGraph(config, ckpt)
+		if err != nil {
+			return nil, err
+		}
+		return rt.NewSession(model)
+	})
+	return &VAE{config, decoder, encoder}, nil
+}
+
+// Decode turns a latent of the UNet's scale [B,Latent,h,w] into pictures
+// [B,3,h·Factor,w·Factor], about −1…1. They are decoded one after another: the
+// activations of one 512-pixel picture already fill a gigabyte.
+func (v *VAE) Decode(ctx context.Context, latent tensor.Tensor) (tensor.Tensor, error) {
+	if err := latent.Check("latent", -1, v.Config.Latent, -1, -1); err != nil {
+		return tensor.Tensor{}, err
+	}
+	z := tensor.Scale(1/v.Config.ScalingFactor, latent)
+	pictures := make([]tensor.Tensor, z.Shape[0])
+	for i := range pictures {
+		out, err := v.decoder.Run(ctx, ort.Floats(z.Row(i)))
+		if err != nil {
+			return tensor.Tensor{}, fmt.Errorf("vae decoder: %w", err)
+		}
+		pictures[i] = out[0]
+	}
+	return tensor.Concat(pictures...), nil
+}
+
+// Moments gives mean and log variance [B,2·Latent,H/Factor,W/Factor] of the
+// latent of pictures [B,3,H,W] in −1…1, before the scaling factor.
+func (v *VAE) Moments(ctx context.Context, image tensor.Tensor) (tensor.Tensor, error) {
+	encoder, err := v.encoder()
+	if err != nil {
+		return tensor.Tensor{}, fmt.Errorf("vae encoder: %w", err)
+	}
+	out, err := encoder.Run(ctx, ort.Floats(image))
+	if err != nil {
+		return tensor.Tensor{}, fmt.Errorf("vae encoder: %w", err)
+	}
+	return out[0], nil
+}
+
+// Close frees the decoder's weights; no call may be running.
+func (v *VAE) Close() error { return v.decoder.Close() }
+
+// Layout is what a model folder says about itself, read without loading weights.
+type Layout struct {
+	UNet      UNetConfig
+	VAE       VAEConfig
+	Scheduler map[string]any // scheduler_config.json
+}
+
+// ReadLayout reads the configs of a folder in diffusers' layout.
+func ReadLayout(dir string) (l Layout, err error) {
+	if l.UNet, err = readUNetConfig(filepath.Join(dir, "unet")); err != nil {
+		return l, err
+	}
+	if l.VAE, err = readVAEConfig(filepath.Join(dir, "vae")); err != nil {
+		return l, err
+	}
+	return l, weights.ReadJSON(filepath.Join(dir, "scheduler", "scheduler_config.json"), &l.Scheduler)
+}
