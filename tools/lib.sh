@@ -36,3 +36,10 @@ place() {
 	mkdir -p "$(dirname "$2")"
 	mv -f "$1" "$2"
 }
+
+need_go() { need go "install Go $(awk '$1 == "go" { print $2 }' go.mod) or newer and put it on PATH"; }
+
+# need_cc: the one package with native code behind it is compiled by cgo.
+need_cc() {
+	have "${CC:-gcc}" || have clang || die "a C compiler is missing: apt-get install gcc libc6-dev (macOS: xcode-select --install)"
+}
