@@ -1,0 +1,101 @@
+package diffusion
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"leafserve/tensor"
+)
+
+// dpmMultistep extrapolates through the last predictions: DPM-Solver++ 1M to 3M
+// (Lu et al. 2022b, Alg. 2), its SDE form (ibid., eq. 20) with fresh noise in
+// every step, and, with algorithm_type dpmsolver, DPM-Solver on the noise
+// instead of x0 (Lu et al. 2022a, App. B).
+func dpmMultistep(ctx context.Context, s *Schedule, denoise Denoiser, x tensor.Tensor, opts Options) (tensor.Tensor, error) {
+	var past []tensor.Tensor // predictions, newest first
+	for i, sigma := range s.Sigmas[:len(s.Timesteps)] {
+		x0, err := denoise(ctx, x, sigma)
+		if err != nil {
+			return x, s.failed(i, err)
+		}
+		x0 = s.clip(x0)
+		pred := x0
+		if s.Config.AlgorithmType == "dpmsolver" {
+			pred = slope(x, x0, sigma)
+		}
+		past = slices.Insert(past, 0, pred)[:min(i+1, 3)]
+		keep, weights, noise := s.dpmStep(i)
+		x = tensor.Scale(keep, x)
+		for j, w := range weights {
+			x = tensor.Lerp(1, x, w, past[j])
+		}
+		if s.Config.AlgorithmType == "sde-dpmsolver++" {
+			x = tensor.Lerp(1, x, noise, opts.Noise(x.Shape...))
+		}
+		if err := s.finish(i, x, x0, opts); err != nil {
+			return x, err
+		}
+	}
+	return x, nil
+}
+
+// dpmStep gives step i as x ← keep·x + Σ weights[j]·past[j] + noise·unit noise.
+// h is the step in λ = −log σ and infinite for a step to noise 0, which is of
+// order 1. c holds the factors of the prediction and its first two derivatives.
+func (s *Schedule) dpmStep(i int) (keep float64, weights []float64, noise float64) {
+	from, to := s.Sigmas[i], s.Sigmas[i+1]
+	h := math.Log(from / to)
+	order := s.dpmOrder(i)
+	var c [3]float64
+	switch s.Config.AlgorithmType {
+	case "dpmsolver++":
+		phi := -math.Expm1(-h)
+		keep = to / from
+		c = [3]float64{phi, 1 - phi/h, 0.5 - (h-phi)/(h*h)}
+	case "sde-dpmsolver++":
+		z := 2 * h
+		phi := -math.Expm1(-z)
+		keep, noise = (to/from)*(to/from), to*math.Sqrt(phi)
+		c = [3]float64{phi, 1 - phi/z, -0.5 - (z-phi)/(z*z)} // −0.5 is diffusers'; order 3 would need +0.5
+	case "dpmsolver":
+		phi := math.Expm1(h)
+		keep = 1
+		c = [3]float64{-to * phi, to * (1 - phi/h), to * (0.5 - (phi-h)/(h*h))}
+	}
+	if order == 2 && s.Config.SolverType == "midpoint" {
+		c[1] = c[0] / 2
+	}
+	return keep, s.dpmWeights(i, order, h, c), noise
+}
+
+// dpmWeights turns factors of a prediction and its derivatives, which are
+// finite differences over the steps before i, into weights of the predictions.
+func (s *Schedule) dpmWeights(i, order int, h float64, c [3]float64) []float64 {
+	if order == 1 {
+		return c[:1]
+	}
+	r0 := math.Log(s.Sigmas[i-1]/s.Sigmas[i]) / h
+	if order == 2 {
+		return []float64{c[0] + c[1]/r0, -c[1] / r0}
+	}
+	r1 := math.Log(s.Sigmas[i-2]/s.Sigmas[i-1]) / h
+	near := (c[1]*(1+r0/(r0+r1)) + c[2]/(r0+r1)) / r0 // of past[0] − past[1]
+	far := -(c[1]*r0 + c[2]) / (r0 + r1) / r1         // of past[1] − past[2]
+	return []float64{c[0] + near, far - near, -far}
+}
+
+// dpmOrder is the order of step i: what is known by then, and lower at the end
+// where the configuration says so or the step goes to noise 0.
+func (s *Schedule) dpmOrder(i int) int {
+	c, left := s.Config, len(s.Timesteps)-i
+	lower := c.LowerOrderFinal && len(s.Timesteps) < 15
+	order := min(c.SolverOrder, i+1)
+	switch {
+	case left == 1 && (lower || c.EulerAtFinal || c.FinalSigmasType == "zero"):
+		return 1
+	case left == 2 && lower:
+		return min(order, 2)
+	}
+	return order
+}
