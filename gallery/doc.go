@@ -1,0 +1,13 @@
+// Package gallery turns decoded tensors into picture files and keeps the files.
+//
+// Picture makes 8-bit pixels of what a VAE decodes, Encode writes them as PNG,
+// JPEG or WebP together with what made them, and a Folder stores the bytes:
+//
+//	img, err := gallery.Picture(decoded) // [3,H,W], −1…1
+//	err = gallery.Encode(&file, img, "png", gallery.Parameters(req, seed, hash))
+//	err = folder.Put("01j8-0.png", file.Bytes())
+//
+// Every file says that it is AI made, in the words of the IPTC (XMP,
+// DigitalSourceType); leaving the parameters out does not remove that. The
+// parameters are the line that A1111's web UI writes, so its tools read them.
+package gallery
