@@ -66,7 +66,7 @@ func resolveText(r *Request, m ModelInfo) error {
 		r.Encoder = m.DefaultEncoder
 	}
 	if !slices.Contains(m.Encoders, r.Encoder) {
-		return InvalidField("encoder", "model %s has no encoder %q, it has: %s", m.Name, r.Encoder, strings.Join(m.Encoders, ", "))
+		return InvalidField("encoder", "model %s has no encoder %.64q, it has: %s", m.Name, r.Encoder, strings.Join(m.Encoders, ", "))
 	}
 	return nil
 }
@@ -114,12 +114,12 @@ func resolveSize(r *Request, m ModelInfo) error {
 		name string
 		v    int
 	}{{"width", *r.Width}, {"height", *r.Height}} {
-		if f.v < m.Factor || f.v%m.Factor != 0 || f.v > m.MaxPixels {
+		if f.v < m.Factor || f.v%m.Factor != 0 {
 			return InvalidField(f.name, "%s is %d, want a positive multiple of %d", f.name, f.v, m.Factor)
 		}
 	}
-	if px := *r.Width * *r.Height; px > m.MaxPixels {
-		return InvalidField("width", "%d×%d is %d pixels, model %s allows %d", *r.Width, *r.Height, px, m.Name, m.MaxPixels)
+	if *r.Width > m.MaxPixels / *r.Height { // a product could overflow
+		return InvalidField("width", "%d×%d is too large, model %s allows %d pixels", *r.Width, *r.Height, m.Name, m.MaxPixels)
 	}
 	if *r.N < 1 || *r.N > MaxImages {
 		return InvalidField("n", "n is %d, want 1 to %d", *r.N, MaxImages)
@@ -155,7 +155,7 @@ func resolveOutput(r *Request, _ ModelInfo) error {
 			*f.v = f.want[0]
 		}
 		if !slices.Contains(f.want, *f.v) {
-			return InvalidField(f.name, "%s is %q, want one of: %s", f.name, *f.v, strings.Join(f.want, ", "))
+			return InvalidField(f.name, "%s is %.64q, want one of: %s", f.name, *f.v, strings.Join(f.want, ", "))
 		}
 	}
 	return nil

@@ -1,0 +1,30 @@
+// Package httpapi is leafserve over HTTP: it binds and checks requests, hands
+// them to the queue, waits or not, and renders what comes back.
+//
+// Start with [New] and [Server.Serve]; one file holds each resource:
+//
+//	POST   /generate             generate.go   a picture from a prompt
+//	GET    /jobs, /jobs/{id}     jobs.go       where a job stands
+//	DELETE /jobs/{id}            jobs.go       cancel it
+//	GET    /jobs/{id}/events     events.go     follow it (server-sent events)
+//	GET    /images/{name}        images.go     a picture's bytes
+//	POST   /encode               encode.go     text embeddings
+//	GET    /v1/models[/{id}]     models.go     what can be asked for
+//	GET    /healthz, /readyz     health.go     probes
+//	GET    /                     page.go       the web page
+//
+// What a client may rely on:
+//
+//   - Bodies are read strictly (decode.go): a field we do not know, a value of
+//     the wrong type or text that is not UTF-8 is refused with the field's name.
+//   - Every error is {"error":{"message","type","param","code"}} and its message
+//     says what to do; the text of an internal error stays in the log (errors.go).
+//   - Every response has X-Request-Id, and those of POST /generate X-Job-Id.
+//   - A client that waits for POST /generate and goes away cancels its job,
+//     unless it gave an Idempotency-Key: the key says that it will come back.
+//   - When the server stops, event streams end, and requests that still wait
+//     after the grace period get 202 with the job instead of a cut connection.
+//
+// It does no authentication and sends no CORS headers: a page from elsewhere
+// cannot use it from a browser, because POST bodies must be application/json.
+package httpapi

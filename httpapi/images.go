@@ -1,0 +1,106 @@
+package httpapi
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+
+	"leafserve"
+)
+
+// mediaTypes of pictures by the extension of their name.
+var mediaTypes = map[string]string{".png": "image/png", ".jpeg": "image/jpeg", ".jpg": "image/jpeg", ".webp": "image/webp"}
+
+// getImage serves a stored picture. Its name never gets other bytes, so caches
+// may keep it for good and the name is its ETag.
+func (s *Server) getImage(c echo.Context) error {
+	name := c.Param("name")
+	media, ok := mediaTypes[path.Ext(name)]
+	if !ok {
+		return leafserve.Errorf(leafserve.NotFound, "no picture %.64q here", name)
+	}
+	file, changed, err := s.cfg.Pictures.Get(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	header := c.Response().Header()
+	header.Set(echo.HeaderContentType, media)
+	header.Set(echo.HeaderCacheControl, "public, max-age=31536000, immutable")
+	header.Set("ETag", fmt.Sprintf("%q", name))
+	guard := &rangeGuard{ResponseWriter: c.Response()}
+	http.ServeContent(guard, c.Request(), name, changed, file)
+	return guard.err
+}
+
+// rangeGuard keeps http.ServeContent from writing its own text for a range that
+// cannot be served, so that this error has our shape, too.
+type rangeGuard struct {
+	http.ResponseWriter
+	err error
+}
+
+// WriteHeader passes on every status but 416.
+func (g *rangeGuard) WriteHeader(status int) {
+	if status == http.StatusRequestedRangeNotSatisfiable {
+		g.err = echo.NewHTTPError(status, "the picture has no such bytes: see Content-Range for its size")
+		return
+	}
+	g.ResponseWriter.WriteHeader(status)
+}
+
+// Write drops the text that comes with a 416.
+func (g *rangeGuard) Write(b []byte) (int, error) {
+	if g.err != nil {
+		return len(b), nil
+	}
+	return g.ResponseWriter.Write(b)
+}
+
+// sendPicture answers with one picture's bytes.
+func (s *Server) sendPicture(c echo.Context, image leafserve.Image, media string) error {
+	data, err := s.readPicture(image)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Content-Location", image.URL)
+	return c.Blob(http.StatusOK, media, data)
+}
+
+// inlinePictures puts the bytes into the images of a job whose request asked
+// for that. A picture that has expired keeps only its URL.
+func (s *Server) inlinePictures(job leafserve.Job) (leafserve.Job, error) {
+	if job.Request.Response != "b64_json" {
+		return job, nil
+	}
+	job.Images = slices.Clone(job.Images)
+	for i := range job.Images {
+		data, err := s.readPicture(job.Images[i])
+		switch leafserve.KindOf(err) {
+		case "":
+			job.Images[i].B64JSON = base64.StdEncoding.EncodeToString(data)
+		case leafserve.NotFound, leafserve.Gone:
+		default:
+			return job, err
+		}
+	}
+	return job, nil
+}
+
+func (s *Server) readPicture(image leafserve.Image) ([]byte, error) {
+	file, _, err := s.cfg.Pictures.Get(path.Base(image.URL))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", image.URL, err)
+	}
+	return data, nil
+}

@@ -1,0 +1,183 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"leafserve"
+	"leafserve/tensor"
+)
+
+// Jobs is the queue as seen from here. Errors are leafserve.Error: NotFound or
+// Gone for an id, Conflict for a key with another request, Busy when the queue
+// is full, Unavailable when the store does not answer.
+type Jobs interface {
+	// Enqueue stores a resolved request. A key seen before with the same
+	// request gives the job of then; "" is no key.
+	Enqueue(ctx context.Context, req leafserve.Request, kind, idempotencyKey string) (leafserve.Job, error)
+	// Job gives a job as it stands.
+	Job(ctx context.Context, id string) (leafserve.Job, error)
+	// List gives jobs, newest first, and the cursor of the next page, "" at the
+	// end. state "" means all.
+	List(ctx context.Context, state leafserve.State, limit int, cursor string) (jobs []leafserve.Job, next string, err error)
+	// Cancel asks a job to stop; one that has ended stays as it is.
+	Cancel(ctx context.Context, id string) (leafserve.Job, error)
+	// Events yields the job's events after the one with id after ("" from the
+	// start), waits for more, and ends after done, an error or ctx's end.
+	Events(ctx context.Context, id, after string) iter.Seq2[leafserve.Event, error]
+	// Ping says whether the store answers.
+	Ping(ctx context.Context) error
+}
+
+// Pictures gives stored pictures by name, with the time when they were stored.
+// The caller closes the reader. The error is NotFound for a name that is not
+// there or cannot be.
+type Pictures interface {
+	Get(name string) (io.ReadSeekCloser, time.Time, error)
+}
+
+// Check is one part that must work before requests are taken.
+type Check struct {
+	Name string // as GET /readyz names it
+	Run  func(context.Context) error
+}
+
+// Config is what a server needs.
+type Config struct {
+	Jobs     Jobs                  // required
+	Pictures Pictures              // required
+	Models   []leafserve.ModelInfo // at least one; the first is the default
+
+	// CheckRequest checks the names of scheduler, sigmas and noise source of a
+	// resolved request (diffusion.CheckRequest). Required.
+	CheckRequest func(leafserve.Request) error
+	// Encode runs a text encoder; it gives a tensor for each wanted output, all
+	// that the model has when none is named. Required.
+	Encode func(context.Context, EncodeRequest) (map[string]tensor.Tensor, error)
+
+	Page  fs.FS        // index.html and what it loads; nil for no page
+	Ready []Check      // besides the queue's Ping
+	Log   *slog.Logger // nil for slog.Default()
+
+	MaxBody     int64         // bytes of a request body; 0 means 16 MiB
+	ReadTimeout time.Duration // for headers and body; 0 means a minute
+	Heartbeat   time.Duration // between comments on a silent event stream; 0 means 15 s
+	Grace       time.Duration // for waiting requests when the server stops; 0 means 30 s
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.MaxBody == 0 {
+		c.MaxBody = 16 << 20
+	}
+	if c.ReadTimeout == 0 {
+		c.ReadTimeout = time.Minute
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 15 * time.Second
+	}
+	if c.Grace == 0 {
+		c.Grace = 30 * time.Second
+	}
+	return c
+}
+
+// Limits on connections that no configuration needs to touch.
+const (
+	headerTimeout  = 10 * time.Second // for the request's head
+	writeTimeout   = 2 * time.Minute  // from a response's first byte to its last, or for one event
+	idleTimeout    = 2 * time.Minute  // between requests
+	maxHeaderBytes = 64 << 10
+	flushTime      = 5 * time.Second // to write the last answers after the grace period
+)
+
+// Server answers HTTP requests. It is safe for concurrent use.
+type Server struct {
+	cfg  Config
+	echo *echo.Echo
+
+	stopping   context.Context // ends when Serve is told to stop: streams end
+	endStreams context.CancelFunc
+	overdue    context.Context // ends after the grace period: waits end
+	endWaits   context.CancelFunc
+}
+
+// New makes a server. It fails when there is no model or the page cannot be read.
+func New(cfg Config) (*Server, error) {
+	if len(cfg.Models) == 0 {
+		return nil, errors.New("no model to serve: Config.Models is empty")
+	}
+	s := &Server{cfg: cfg.withDefaults(), echo: echo.New()}
+	s.stopping, s.endStreams = context.WithCancel(context.Background())
+	s.overdue, s.endWaits = context.WithCancel(context.Background())
+	s.echo.HTTPErrorHandler = s.handleError
+	s.echo.Use(s.identify, s.logRequests, s.recoverPanics)
+	s.routes()
+	return s, s.pageRoutes()
+}
+
+func (s *Server) routes() {
+	e := s.echo
+	readable := []string{http.MethodGet, http.MethodHead}
+	e.POST("/generate", s.generate)
+	e.GET("/jobs", s.listJobs)
+	e.GET("/jobs/:id", s.getJob)
+	e.DELETE("/jobs/:id", s.cancelJob)
+	e.GET("/jobs/:id/events", s.streamEvents)
+	e.Match(readable, "/images/:name", s.getImage)
+	e.POST("/encode", s.encode)
+	e.GET("/v1/models", s.listModels)
+	e.GET("/v1/models/:name", s.getModel)
+	e.Match(readable, "/healthz", s.healthz)
+	e.Match(readable, "/readyz", s.readyz)
+}
+
+// Handler gives the server as a handler, for tests and for embedding. Without
+// Serve nothing limits how slowly a client may send.
+func (s *Server) Handler() http.Handler { return s.echo }
+
+// Serve answers on ln until ctx ends, then stops: no new connections, event
+// streams end, waiting requests get Config.Grace to finish and 202 after it. It
+// closes ln, returns nil after a clean stop, and is called once.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	srv := &http.Server{
+		Handler:           s.echo,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       s.cfg.ReadTimeout, // lifted once the body is read (readBody)
+		WriteTimeout:      writeTimeout,      // restarted at a response's first byte (identify)
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	s.endStreams()
+	grace := time.AfterFunc(s.cfg.Grace, s.endWaits)
+	defer grace.Stop()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Grace+flushTime)
+	defer cancel()
+	return errors.Join(srv.Shutdown(last), srv.Close())
+}
+
+// until gives a context that ends with ctx or with end.
+func until(ctx, end context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(end, cancel)
+	return ctx, func() { stop(); cancel() }
+}
