@@ -1,0 +1,488 @@
+package web_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// TestPage drives the page in a real browser. Each scenario has its own server
+// and its own tab, with nothing stored.
+func TestPage(t *testing.T) {
+	browser := startBrowser(t)
+	for _, tc := range []struct {
+		name     string
+		fragment string // of the address that is opened
+		run      func(*testing.T, *server, *page)
+	}{
+		{"makes a picture with progress", "", makesPicture},
+		{"several pictures take turns", "", severalPictures},
+		{"keys", "", keys},
+		{"cancel while queued", "", cancelQueued},
+		{"cancel while running", "", cancelRunning},
+		{"failed job", "", failedJob},
+		{"refused field", "", refusedField},
+		{"empty prompt", "", emptyPrompt},
+		{"full queue, then success", "", fullQueue},
+		{"full queue, given up", "", fullQueueGivenUp},
+		{"server not ready", "", notReady},
+		{"server killed and started with two jobs open", "", killedServer},
+		{"server killed before it took the prompt", "", killedBeforeAnswer},
+		{"server that forgot the job", "", forgottenJob},
+		{"silent stream", "", silentStream},
+		{"reload while running", "", reloadRunning},
+		{"session of many jobs", "", session},
+		{"expired link", "#p=a+blue+whale&seed=7&job=expired", expiredLink},
+		{"expired link without a prompt", "#job=expired", expiredBareLink},
+		{"link with settings", "#p=a+crab&seed=18446744073709551615&steps=9&encoder=standard&width=32", linkWithSettings},
+		{"seed of 64 bits", "", bigSeed},
+		{"copy without clipboard", "", copyWithoutClipboard},
+		{"prompts of all kinds", "", oddPrompts},
+		{"phone of 320 pixels", "", phone},
+		{"theme is kept", "", themeKept},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newServer(t)
+			tc.run(t, s, openPage(t, browser, s, tc.fragment))
+		})
+	}
+}
+
+// start asks for a picture and gives its job, which the page shows as queued.
+func start(s *server, p *page, prompt string) *job {
+	s.t.Helper()
+	p.fill("prompt", prompt)
+	p.click("Make picture")
+	j := s.next()
+	p.wait(fmt.Sprintf(`location.hash.includes("job=%s")`, j.ID))
+	s.nextListen()
+	return j
+}
+
+func makesPicture(t *testing.T, s *server, p *page) {
+	s.ahead = 2
+	p.shot("empty")
+	j := start(s, p, "a 3d rockett 🚀")
+	if r := j.Request; r.Previews != 5 || r.Model != "leaf-emoji-64" || r.Encoder != "robust" || *r.Steps != 25 {
+		t.Errorf("request = %+v, want 5 previews and the model's own settings", r)
+	}
+	if h := j.header; h.Get("Prefer") != "respond-async" || len(h.Get("Idempotency-Key")) != 32 {
+		t.Errorf("headers = %v, want Prefer: respond-async and an Idempotency-Key", h)
+	}
+	p.waitText(".progress", "Waiting: 2 jobs ahead of yours")
+	p.shot("queued")
+	place := eval[float64](p, `document.querySelector('.blank').getBoundingClientRect().width`)
+	j.run()
+	p.waitText(".progress", "Reading the prompt…")
+	j.step(10, 2200)
+	j.preview()
+	p.waitText(".progress", "Step 10 of 25 · about 3 s left")
+	p.wait(`document.querySelector('.pic:not(.blank)').src.startsWith('data:image/png')`)
+	is(p, `document.querySelector('progress').value`, 10)
+	p.shot("running")
+
+	j.succeed()
+	p.waitText(".facts", "Seed")
+	p.wait(`document.querySelector('.pic').complete && document.querySelector('.pic').naturalWidth === 64`)
+	is(p, `document.querySelector('.pic').alt`, "Picture: a 3d rockett 🚀")
+	is(p, `document.querySelector('.pic').getBoundingClientRect().width`, place) // nothing jumped
+	is(p, `document.querySelector('.pic').getBoundingClientRect().width % 64`, 0)
+	is(p, `getComputedStyle(document.querySelector('.pic')).imageRendering`, "pixelated")
+	is(p, `live.textContent`, "Your picture is ready.")
+	is(p, `document.activeElement.id`, "go")
+	is(p, `document.querySelector('.facts').innerText.replaceAll('\n', ' ')`, fmt.Sprintf(
+		"Seed %d Size 64 × 64 Model leaf-emoji-64 Encoder robust Scheduler dpmpp_2m Steps 25 Guidance 3 Time 1.3 s: waiting 4 ms, prompt 12 ms, steps 1.2 s, picture 38 ms", *j.Request.Seed))
+	is(p, `[...document.querySelectorAll('.word')].map(w => [...w.querySelectorAll('.chip')].map(c => c.textContent).join('|')).join(' ')`, "a 3 d rocke|tt 🚀")
+	is(p, `document.querySelector('a.button').download`, "j1-0.png")
+	p.shot("done")
+	p.click("Keep this seed")
+	is(p, `seed.value`, fmt.Sprint(*j.Request.Seed))
+}
+
+func severalPictures(t *testing.T, s *server, p *page) {
+	p.do(chromedp.Click(chromedp.CSS("summary")))
+	p.fill("n", "3")
+	p.fill("seed", "41")
+	j := start(s, p, "a rocket")
+	j.run()
+	j.succeed()
+	p.waitText(".facts", "41")
+	p.do(chromedp.Click(chromedp.CSS(`[aria-label="Picture 3, seed 43"]`)))
+	p.waitText(".facts dd", "43")
+	is(p, `document.querySelector('.pic').src.endsWith('/images/j1-2.png')`, true)
+	is(p, `document.querySelectorAll('.turns [aria-pressed=true]').length`, 1)
+	p.shot("several")
+}
+
+func keys(t *testing.T, s *server, p *page) {
+	p.do(chromedp.Focus(chromedp.ID("theme")))
+	p.press("/")
+	is(p, `document.activeElement.id`, "prompt")
+	is(p, `document.querySelector("#prompt").value`, "")
+	p.fill("prompt", "a rocket")
+	p.press(kb.Enter, chromedp.ModifierCtrl)
+	if j := s.next(); j.Request.Prompt != "a rocket" {
+		t.Errorf("prompt = %q, want %q", j.Request.Prompt, "a rocket")
+	}
+	s.nextListen()
+	is(p, `document.activeElement.id`, "prompt")
+	p.press(kb.Escape)
+	p.waitText("#result", "Stopped before the first step.")
+}
+
+func cancelQueued(t *testing.T, s *server, p *page) {
+	j := start(s, p, "a rocket")
+	p.click("Cancel")
+	p.waitText("#result", "Stopped before the first step. Nothing was kept.")
+	is(p, `live.textContent`, "Cancelled.")
+	is(p, `document.activeElement.className`, "card single") // where Cancel was
+	p.click("Start again")
+	if again := s.next(); *again.Request.Seed != *j.Request.Seed {
+		t.Errorf("seed of the second try = %d, want %d", *again.Request.Seed, *j.Request.Seed)
+	}
+}
+
+func cancelRunning(t *testing.T, s *server, p *page) {
+	j := start(s, p, "a rocket")
+	j.run()
+	j.step(7, 900)
+	p.waitText(".progress", "Step 7 of 25")
+	p.press(kb.Escape)
+	p.waitText("#result", "Stopped at step 7 of 25. Nothing was kept.")
+	p.shot("cancelled")
+}
+
+func failedJob(t *testing.T, s *server, p *page) {
+	j := start(s, p, "a rocket")
+	j.run()
+	j.fail("The model ran out of memory. Ask for a smaller picture.")
+	p.waitText("#result", "The model ran out of memory. Ask for a smaller picture. (Job j1.)")
+	p.shot("failed")
+	p.click("Try again")
+	s.next()
+}
+
+func refusedField(t *testing.T, s *server, p *page) {
+	p.fill("prompt", "a rocket")
+	p.do(chromedp.Click(chromedp.CSS("summary")))
+	p.fill("steps", "5000")
+	p.do(chromedp.Click(chromedp.CSS("summary")))
+	p.click("Make picture")
+	p.waitText("#problem", "steps is 5000, want a whole number from 1 to 1000 (Request req-1.)")
+	is(p, `settings.open`, true)
+	is(p, `document.activeElement.id`, "steps")
+	is(p, `steps.getAttribute('aria-invalid')`, "true")
+	p.shot("refused")
+	p.fill("steps", "12")
+	is(p, `steps.hasAttribute('aria-invalid') || problem.hasChildNodes()`, false)
+	p.press(kb.Enter, chromedp.ModifierCtrl)
+	if j := s.next(); *j.Request.Steps != 12 {
+		t.Errorf("steps = %d, want 12", *j.Request.Steps)
+	}
+}
+
+func emptyPrompt(t *testing.T, s *server, p *page) {
+	p.fill("prompt", "  ")
+	p.click("Make picture")
+	p.waitText("#problem", "Write a prompt first.")
+	is(p, `document.activeElement.id`, "prompt")
+	if len(s.created) > 0 {
+		t.Error("an empty prompt made a job")
+	}
+}
+
+func fullQueue(t *testing.T, s *server, p *page) {
+	done := start(s, p, "a rocket")
+	done.succeed()
+	full := refusal{status: http.StatusTooManyRequests, message: "64 jobs are waiting.", retryAfter: 8}
+	s.refuse(full, full)
+	p.fill("prompt", "a crab")
+	p.click("Make picture")
+	p.waitText("#problem", "The queue is full")
+	p.waitText("#problem", "64 jobs are waiting. Trying again in 8 s.")
+	is(p, `!!document.querySelector('#result .facts')`, true) // the last result stays
+	p.shot("full")
+	p.advance(3000)
+	p.waitText("#problem", "Trying again in 5 s.")
+	p.click("Try now") // refused again
+	p.waitText("#problem", "Trying again in 8 s.")
+	p.advance(8000)
+	if j := s.next(); j.Request.Prompt != "a crab" {
+		t.Errorf("prompt = %q, want %q", j.Request.Prompt, "a crab")
+	}
+	p.wait(`!problem.hasChildNodes()`)
+}
+
+func fullQueueGivenUp(t *testing.T, s *server, p *page) {
+	s.refuse(refusal{status: http.StatusTooManyRequests, message: "64 jobs are waiting.", retryAfter: 8})
+	p.fill("prompt", "a crab")
+	p.click("Make picture")
+	p.waitText("#problem", "The queue is full")
+	p.click("Stop trying")
+	p.wait(`!problem.hasChildNodes()`)
+	p.advance(60_000)
+	j := start(s, p, "a whale") // the next job is not the crab
+	if j.Request.Prompt != "a whale" {
+		t.Errorf("prompt = %q, want %q", j.Request.Prompt, "a whale")
+	}
+}
+
+func notReady(t *testing.T, s *server, p *page) {
+	s.refuse(refusal{status: http.StatusServiceUnavailable, message: "The queue does not answer.", retryAfter: 2})
+	p.fill("prompt", "a crab")
+	p.click("Make picture")
+	p.waitText("#problem", "The server is not ready")
+	p.advance(2000)
+	s.next()
+}
+
+func killedServer(t *testing.T, s *server, p *page) {
+	first := start(s, p, "a crab")
+	second := start(s, p, "a rocket")
+	second.run()
+	second.step(5, 4000) // event 3
+	p.waitText(".progress", "Step 5 of 25")
+	s.stop()
+	p.waitText("#conn", "No connection to the server. Your job goes on there; this page picks it up again.")
+	p.waitText(".progress", "Step 5 of 25 when the connection broke")
+	p.shot("lost")
+	p.advance(1000) // in vain
+	p.waitText("#conn", "Next try in 2 s")
+	first.succeed()
+	s.start()
+	p.click("Try now")
+	if l := s.nextListen(); l != (listen{second.ID, "3"}) {
+		t.Errorf("stream opened again = %+v, want job %s after event 3", l, second.ID)
+	}
+	p.waitText("#conn", "Connected again. Nothing was lost.")
+	second.step(6, 3000)
+	p.waitText(".progress", "Step 6 of 25")
+	second.succeed()
+	p.waitText(".facts", "Seed")
+	p.advance(4000)
+	is(p, `conn.hidden`, true)
+	p.wait(`document.querySelectorAll('#strip img').length === 2`) // the job that was not on show, too
+}
+
+func killedBeforeAnswer(t *testing.T, s *server, p *page) {
+	s.stop()
+	p.fill("prompt", "a crab")
+	p.click("Make picture")
+	p.waitText("#conn", "No connection to the server. Your prompt is kept; this page tries again.")
+	p.press(kb.Escape)
+	p.wait(`conn.hidden`)
+	p.click("Make picture")
+	p.waitText("#conn", "No connection to the server.")
+	s.start()
+	p.click("Make picture") // the same again means: try now
+	if j := s.next(); j.Request.Prompt != "a crab" {
+		t.Errorf("prompt = %q, want %q", j.Request.Prompt, "a crab")
+	}
+	if len(s.created) > 0 {
+		t.Error("one prompt made two jobs")
+	}
+}
+
+func forgottenJob(t *testing.T, s *server, p *page) {
+	j := start(s, p, "a crab")
+	s.stop()
+	p.waitText("#conn", "No connection to the server.")
+	s.forget()
+	s.start()
+	p.click("Try now")
+	p.waitText("#result", "This result is no longer kept")
+	p.waitText("#conn", "Connected again.")
+	p.reload() // its prompt and seed are still known
+	p.click("Make it again")
+	if again := s.next(); *again.Request.Seed != *j.Request.Seed {
+		t.Errorf("seed = %d, want %d", *again.Request.Seed, *j.Request.Seed)
+	}
+}
+
+func silentStream(t *testing.T, s *server, p *page) {
+	j := start(s, p, "a crab")
+	j.run()
+	p.waitText(".progress", "Reading the prompt")
+	p.advance(45_000)
+	p.waitText("#conn", "No connection to the server.")
+	p.advance(1000)
+	if l := s.nextListen(); l != (listen{j.ID, "2"}) {
+		t.Errorf("stream opened again = %+v, want job %s after event 2", l, j.ID)
+	}
+	j.succeed()
+	p.waitText(".facts", "Seed")
+}
+
+func reloadRunning(t *testing.T, s *server, p *page) {
+	j := start(s, p, "a crab")
+	j.run()
+	j.step(3, 100)
+	p.waitText(".progress", "Step 3 of 25")
+	p.reload()
+	s.nextListen()
+	is(p, `document.querySelector("#prompt").value`, "a crab")
+	p.waitText(".progress", "Step 3 of 25")
+	j.succeed()
+	p.waitText(".facts", "Seed")
+	s.stop()
+	s.start()
+	p.reload() // a finished job needs no question
+	p.waitText(".facts", "Seed")
+	if len(s.listens) > 0 {
+		t.Errorf("stream opened for a finished job: %+v", <-s.listens)
+	}
+}
+
+func session(t *testing.T, s *server, p *page) {
+	var jobs []*job
+	for i := range 8 { // more than the six connections of a browser
+		jobs = append(jobs, start(s, p, fmt.Sprintf("picture %d", i)))
+	}
+	is(p, `document.querySelectorAll('#strip li').length`, 8)
+	for _, j := range jobs[:7] {
+		j.run()
+		j.succeed()
+	}
+	p.advance(3000)
+	p.wait(`document.querySelectorAll('#strip img').length === 7`)
+	p.shot("session")
+	p.fill("prompt", "something unsent")
+	p.do(chromedp.Click(chromedp.CSS(`[aria-label="picture 2"]`)))
+	p.waitText(".said", "picture 2")
+	is(p, `document.querySelector("#prompt").value`, "something unsent")
+	is(p, `document.activeElement.getAttribute('aria-label')`, "picture 2")
+	is(p, `document.querySelector('#strip [aria-current]').getAttribute('aria-label')`, "picture 2")
+	p.reload()
+	is(p, `document.querySelectorAll('#strip li').length`, 8)
+	p.waitText(".said", "picture 2")
+}
+
+func expiredLink(t *testing.T, s *server, p *page) {
+	p.waitText("#result", "This result is no longer kept")
+	p.shot("expired")
+	p.click("Make it again")
+	if r := s.next().Request; r.Prompt != "a blue whale" || *r.Seed != 7 {
+		t.Errorf("prompt, seed = %q, %d, want a blue whale, 7", r.Prompt, *r.Seed)
+	}
+}
+
+func expiredBareLink(t *testing.T, s *server, p *page) {
+	p.waitText("#result", "The link holds no prompt, so it cannot be made again.")
+}
+
+func linkWithSettings(t *testing.T, s *server, p *page) {
+	p.waitText("#recap", "standard encoder · leaf-emoji-64 · 9 steps · 32 × 64 · seed 18446744073709551615")
+	p.reload()
+	p.click("Make picture")
+	if r := s.next().Request; r.Encoder != "standard" || *r.Steps != 9 || *r.Width != 32 || *r.Seed != 1<<64-1 {
+		t.Errorf("request = %+v, want the link's settings", r)
+	}
+}
+
+func bigSeed(t *testing.T, s *server, p *page) {
+	const seed = "18446744073709551615"
+	p.do(chromedp.Click(chromedp.CSS("summary")))
+	p.fill("seed", seed)
+	j := start(s, p, `a "seed":12345678901234567890 that isn't one`)
+	if *j.Request.Seed != 1<<64-1 {
+		t.Errorf("seed sent = %d, want %s", *j.Request.Seed, seed)
+	}
+	j.succeed()
+	p.waitText(".facts dd", seed)
+	is(p, `document.querySelector('.said').textContent`, j.Request.Prompt)
+	p.reload()
+	p.waitText(".facts dd", seed)
+	eval[bool](p, `(Object.defineProperty(navigator, 'clipboard', { value: undefined }), true)`)
+	p.click("Copy as curl")
+	command := eval[string](p, `document.querySelector('#copybox-text').value`)
+	for _, want := range []string{s.url() + "/generate", `"seed":` + seed + ",", `that isn'\''t one`} {
+		if !strings.Contains(command, want) {
+			t.Errorf("command = %s, want %q in it", command, want)
+		}
+	}
+}
+
+func copyWithoutClipboard(t *testing.T, s *server, p *page) {
+	j := start(s, p, "a rocket")
+	j.succeed()
+	p.waitText(".facts", "Seed")
+	eval[bool](p, `(Object.defineProperty(navigator, 'clipboard', { value: undefined }), true)`)
+	p.click("Copy link")
+	is(p, `copybox.open`, true)
+	link := eval[string](p, `document.querySelector('#copybox-text').value`)
+	if want := fmt.Sprintf("seed=%d", *j.Request.Seed); !strings.HasPrefix(link, s.url()+"/#p=a+rocket&") || !strings.Contains(link, want) || !strings.HasSuffix(link, "&job=j1") {
+		t.Errorf("link = %s, want prompt, %s and the job in its fragment", link, want)
+	}
+	p.press(kb.Escape)
+	p.wait(`!copybox.open`)
+}
+
+func oddPrompts(t *testing.T, s *server, p *page) {
+	for name, prompt := range map[string]string{
+		"emoji":         "👩‍🚀 on the 🌕, 日本語",
+		"right to left": "صاروخ ثلاثي الأبعاد على خلفية صفراء",
+		"4,000 runes":   strings.Repeat("🌕", 2000) + strings.Repeat("x", 2000),
+		"markup":        `<img src=x onerror="document.title='broken'"><script>document.title='broken'</script>`,
+		"lines":         "one\ntwo\u2028three",
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := start(s, p, prompt)
+			if j.Request.Prompt != prompt {
+				t.Errorf("prompt sent = %q, want %q", j.Request.Prompt, prompt)
+			}
+			j.succeed()
+			p.waitText(".facts", "Seed")
+			is(p, `document.querySelector('.said').textContent`, prompt)
+			is(p, `document.title`, "leafserve")
+			is(p, `document.documentElement.scrollWidth <= innerWidth`, true)
+			is(p, `document.querySelectorAll('.warn').length > 0`, len(prompt) > 1000)
+			p.shot("prompt-" + strings.ReplaceAll(name, " ", "-"))
+		})
+	}
+}
+
+func phone(t *testing.T, s *server, p *page) {
+	p.do(chromedp.EmulateViewport(320, 640))
+	fits := func(state string) {
+		t.Helper()
+		if wide := eval[string](p, `[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 320 && !e.closest('.strip, .vh')).map(e => e.outerHTML.slice(0, 80)).join('\n')`); wide != "" {
+			t.Errorf("%s: wider than 320 pixels:\n%s", state, wide)
+		}
+		if low := eval[string](p, `[...document.querySelectorAll('button, a, input, select, summary')].filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 44).map(e => e.outerHTML.slice(0, 80)).join('\n')`); low != "" {
+			t.Errorf("%s: targets lower than 44 pixels:\n%s", state, low)
+		}
+		p.shot("phone-" + state)
+	}
+	fits("empty")
+	p.do(chromedp.Click(chromedp.CSS("summary")))
+	fits("settings")
+	p.do(chromedp.Click(chromedp.CSS("summary")))
+	j := start(s, p, "a 3d rockett 🚀 "+strings.Repeat("w", 60))
+	j.run()
+	j.step(20, 1000)
+	j.preview()
+	p.waitText(".progress", "Step 20")
+	fits("running")
+	s.stop()
+	p.waitText("#conn", "No connection")
+	fits("lost")
+	s.start()
+	p.click("Try now")
+	j.succeed()
+	p.waitText(".facts", "Seed")
+	p.advance(4000)
+	is(p, `document.querySelector('.pic').getBoundingClientRect().width`, 192)
+	fits("done")
+}
+
+func themeKept(t *testing.T, s *server, p *page) {
+	p.click("Theme: system")
+	p.click("Theme: light")
+	p.reload()
+	is(p, `theme.textContent`, "Theme: dark")
+	is(p, `getComputedStyle(document.body).backgroundColor`, "rgb(16, 19, 17)")
+}
