@@ -6,7 +6,7 @@ import "math"
 // single-precision polynomials, every multiply-add fused where the compiler of
 // the official builds fuses it. They differ from correctly rounded functions in
 // the last bits, and those bits are part of the noise that a seed stands for.
-// Conversions to float32 around products keep Go from fusing any other pair.
+// Conversions to float32 around products keep Go on arm64 from fusing others.
 
 // log32 is ln x for a normal float32 x > 0; smaller x count as 2⁻¹²⁶.
 func log32(x float32) float32 {

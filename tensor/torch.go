@@ -97,8 +97,8 @@ func pairs(x []float32) {
 func halfPairs(x []float32) {
 	for j := range x[:block/2] {
 		log := half(float32(math.Log(float64(1 - x[j]))))
-		radius := half(float32(math.Sqrt(float64(half(-2 * log)))))
-		sin, cos := math.Sincos(float64(half(2 * math.Pi * x[j+block/2])))
+		radius := half(float32(math.Sqrt(float64(half(float32(-2 * log))))))
+		sin, cos := math.Sincos(float64(half(float32(2 * math.Pi * x[j+block/2]))))
 		x[j] = half(float32(radius*half(float32(cos)))) + 0
 		x[j+block/2] = half(float32(radius*half(float32(sin)))) + 0
 	}
