@@ -140,7 +140,7 @@ function frameView(entry) {
     blank.hidden = show;
     if (show && url !== img.getAttribute('src')) img.src = url;
     img.alt = (isLive(job) ? 'Unfinished picture: ' : 'Picture: ') + clip(job.request.prompt);
-    blank.textContent = url ? 'The picture could not be loaded.' : job.state === 'queued' ? 'waiting' : isLive(job) ? 'starting' : 'no picture';
+    blank.textContent = url ? 'The picture could not be loaded.' : !isLive(job) ? 'no picture' : job.state === 'queued' ? 'waiting' : 'no preview yet';
     turns.hidden = job.images.length < 2;
     if (!turns.hidden && !turns.firstChild) fill(turns, job.images.map((im, i) => h('button', { type: 'button', 'aria-label': `Picture ${i + 1}, seed ${im.seed}`, onclick: () => pick(i) }, h('img', { src: im.url, alt: '' }))));
     [...turns.children].forEach((b, i) => b.setAttribute('aria-pressed', i === view.picked));
@@ -168,7 +168,7 @@ function pieceText(piece) {
 function tokens({ tokens, truncated }) {
   const words = Object.values(Object.groupBy(tokens, t => t.word)).map(ts => ts.map(t => pieceText(t.piece)));
   return h('section', { class: 'tokens' },
-    h('h3', {}, `What the text encoder read: ${plural(tokens.length, 'token', 'tokens')}`),
+    h('h2', {}, `What the text encoder read: ${plural(tokens.length, 'token', 'tokens')}`),
     truncated && h('p', { class: 'note warn' }, `Prompt cut at ${tokens.length + 2} tokens, start and end mark included: the words after these were not read.`),
     h('ul', { class: 'words', dir: 'auto' }, words.map(w => h('li', { class: 'word' }, w.map(p => h('span', { class: 'chip' }, p)), w.length > 1 && h('span', { class: 'vh' }, ` (one word in ${w.length} pieces)`)))));
 }
@@ -330,7 +330,7 @@ async function submit(r) {
   const text = encode(r);
   if (attempt?.text === text) return attempt.again();
   attempt?.stop();
-  const mine = attempt = { text, again: tryNow, stop() { attempt = null; fill($('problem')); hideIdleBanner(); } };
+  const mine = attempt = { text, again: tryNow, stop() { attempt = null; clearProblem(); hideIdleBanner(); } };
   const key = [...crypto.getRandomValues(new Uint8Array(16))].map(b => b.toString(16).padStart(2, '0')).join('');
   const headers = { 'Content-Type': 'application/json', Prefer: 'respond-async', 'Idempotency-Key': key };
   for (let tries = 0; attempt === mine; tries++) {
@@ -355,9 +355,13 @@ function refuse(error) {
   if (!field) return;
   if (field.closest('#settings')) $('settings').open = true;
   field.setAttribute('aria-invalid', 'true');
-  field.setAttribute('aria-errormessage', 'problem');
-  field.addEventListener('input', () => { field.removeAttribute('aria-invalid'); fill($('problem')); }, { once: true });
+  field.addEventListener('input', clearProblem, { once: true });
   field.focus();
+}
+function clearProblem() {
+  if ($('problem').contains(document.activeElement)) $('go').focus();
+  fill($('problem'));
+  document.querySelector('[aria-invalid]')?.removeAttribute('aria-invalid');
 }
 /** A queue that is full, or a server that is not ready: counts down and lets the loop of submit go on. */
 async function full(error, mine) {
@@ -369,7 +373,7 @@ async function full(error, mine) {
   fill($('problem'), message(title, [h('span', {}, error.message + ' Trying again in '), left, '.'], false, button('Try now', wait.end), button('Stop trying', stop)));
   say(title + '. Trying again by itself.');
   await wait.done;
-  fill($('problem'));
+  clearProblem();
 }
 async function cancel(entry) {
   patch(entry, null, { stopping: true, trouble: null });

@@ -46,8 +46,8 @@ func startBrowser(t *testing.T) context.Context {
 	return ctx
 }
 
-// clock stops the page's time; advance(ms) lets it pass. So that axe, which
-// needs real timers, can run too, it keeps them.
+// clock stops the page's time. advance(ms) lets it pass; realTime(f) runs f,
+// which may be asynchronous, with the browser's own timers.
 const clock = `(() => {
 	const real = { setTimeout, clearTimeout };
 	let now = Date.now(), id = 0;
@@ -65,7 +65,11 @@ const clock = `(() => {
 		}
 		now = end;
 	};
-	window.realTime = () => Object.assign(window, real);
+	window.realTime = async f => {
+		const stopped = { setTimeout, clearTimeout };
+		Object.assign(window, real);
+		try { return await f(); } finally { Object.assign(window, stopped); }
+	};
 })()`
 
 // page is one tab with its own cookies and storage. A console error, an
@@ -189,6 +193,15 @@ func (p *page) click(text string) {
 func (p *page) press(key string, modifiers ...chromedp.Modifier) {
 	p.t.Helper()
 	p.do(chromedp.KeyEvent(key, chromedp.KeyModifiers(modifiers...)))
+}
+
+// typeKey sends a key the way a keyboard does: its text comes only when the
+// page lets the key pass.
+func (p *page) typeKey(key string) {
+	p.t.Helper()
+	if _, err := chromedp.Call(p.ctx, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: "keyDown", Key: key, Text: key}); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // advance lets time pass in the page.

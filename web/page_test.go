@@ -120,7 +120,7 @@ func severalPictures(t *testing.T, s *server, p *page) {
 
 func keys(t *testing.T, s *server, p *page) {
 	p.do(chromedp.Focus(chromedp.ID("theme")))
-	p.press("/")
+	p.typeKey("/")
 	is(p, `document.activeElement.id`, "prompt")
 	is(p, `document.querySelector("#prompt").value`, "")
 	p.fill("prompt", "a rocket")
@@ -210,6 +210,7 @@ func fullQueue(t *testing.T, s *server, p *page) {
 	p.waitText("#problem", "Trying again in 5 s.")
 	p.click("Try now") // refused again
 	p.waitText("#problem", "Trying again in 8 s.")
+	is(p, `document.activeElement.id`, "go") // the button that had it is gone
 	p.advance(8000)
 	if j := s.next(); j.Request.Prompt != "a crab" {
 		t.Errorf("prompt = %q, want %q", j.Request.Prompt, "a crab")
