@@ -1,0 +1,199 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"leafserve"
+)
+
+const (
+	eventBatch    = 100                    // events read at a time
+	positionEvery = 500 * time.Millisecond // between looks at the position of a queued job
+	lookAnyway    = 10 * time.Second       // between looks at a job of which there is no news
+)
+
+// Events gives the events of a job after the one with id after ("" for all that
+// are kept), then those to come, and ends after done, whose data is the whole
+// Job. A reader that comes when the job has ended gets the same events. While
+// the job is queued, a state event with the new position comes when others have
+// left the queue; such an event is made for this reader and repeats the id of the
+// last one. An error is the last thing given: those of Job, Invalid for a
+// malformed after, or ctx's; one can go on reading after the last id.
+func (q *Queue) Events(ctx context.Context, id, after string) iter.Seq2[leafserve.Event, error] {
+	return func(yield func(leafserve.Event, error) bool) {
+		news := q.hub.join(topicJob + id)
+		defer q.hub.leave(news)
+		r := &reader{q: q, id: id, last: after, position: -1}
+		if err := r.read(ctx, news.C, yield); err != nil {
+			yield(leafserve.Event{}, err)
+		}
+	}
+}
+
+// reader follows one job's events.
+type reader struct {
+	q        *Queue
+	id       string
+	last     string // id of the last event given
+	position int    // last told, −1 none
+}
+
+var eventID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
+
+// read gives events until the job's end (nil), an error, or until yield wants
+// no more (nil).
+func (r *reader) read(ctx context.Context, news <-chan struct{}, yield func(leafserve.Event, error) bool) error {
+	if r.last == "" {
+		r.last = "0-0"
+	}
+	if !eventID.MatchString(r.last) {
+		return leafserve.InvalidField("Last-Event-ID", "event id %q is malformed: repeat one that the server sent", r.last)
+	}
+	for {
+		state, events, err := r.q.eventsAfter(ctx, r.id, r.last)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if e, err = r.complete(ctx, e); err != nil {
+				return err
+			}
+			if !yield(e, nil) || e.Type == "done" {
+				return nil
+			}
+			r.last = e.ID
+		}
+		if len(events) == eventBatch {
+			continue
+		}
+		if state.Terminal() {
+			return nil // after done
+		}
+		if more, err := r.wait(ctx, state, news, yield); !more {
+			return err
+		}
+	}
+}
+
+// complete fills the data of done, which the log does not repeat, and notes
+// which position has been told.
+func (r *reader) complete(ctx context.Context, e leafserve.Event) (leafserve.Event, error) {
+	switch e.Type {
+	case "done":
+		job, err := r.q.Job(ctx, r.id)
+		if err != nil {
+			return e, err
+		}
+		e.Data, err = json.Marshal(job)
+		return e, err
+	case "state":
+		var s leafserve.StateEvent
+		if json.Unmarshal(e.Data, &s) == nil && s.Queue != nil {
+			r.position = s.Queue.Position
+		}
+	}
+	return e, nil
+}
+
+// wait returns true when the log is worth another look. Meanwhile it tells a
+// queued job's position when that changes.
+func (r *reader) wait(ctx context.Context, state leafserve.State, news <-chan struct{}, yield func(leafserve.Event, error) bool) (bool, error) {
+	anyway := time.NewTimer(lookAnyway)
+	defer anyway.Stop()
+	var look <-chan time.Time
+	if state == leafserve.StateQueued {
+		t := time.NewTicker(positionEvery)
+		defer t.Stop()
+		look = t.C
+		if told, err := r.tellPosition(ctx, yield); !told {
+			return false, err
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-news:
+			return true, nil
+		case <-anyway.C:
+			return true, nil
+		case <-look:
+			if told, err := r.tellPosition(ctx, yield); !told {
+				return false, err
+			}
+		}
+	}
+}
+
+// tellPosition returns false when reading is over.
+func (r *reader) tellPosition(ctx context.Context, yield func(leafserve.Event, error) bool) (bool, error) {
+	n, queued, err := r.q.ranks.of(ctx, r.q, r.id)
+	if err != nil || !queued || n == r.position {
+		return err == nil, err
+	}
+	r.position = n
+	data, err := json.Marshal(leafserve.StateEvent{State: leafserve.StateQueued, Queue: &leafserve.QueueInfo{Position: n}})
+	if err != nil {
+		return false, err
+	}
+	return yield(leafserve.Event{ID: r.last, Type: "state", Data: data}, nil), nil
+}
+
+// eventsAfter reads one batch of the log together with the state that it led to.
+func (q *Queue) eventsAfter(ctx context.Context, id, after string) (leafserve.State, []leafserve.Event, error) {
+	var state *redis.StringCmd
+	var entries *redis.XMessageSliceCmd
+	_, err := q.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		state = p.HGet(ctx, q.keys.job+id, "state")
+		entries = p.XRangeN(ctx, q.keys.events+id, "("+after, "+", eventBatch)
+		return nil
+	})
+	switch {
+	case errors.Is(state.Err(), redis.Nil):
+		return "", nil, q.missing(ctx, id)
+	case err != nil:
+		return "", nil, q.away(ctx, "read events of job "+id, err)
+	}
+	events := make([]leafserve.Event, len(entries.Val()))
+	for i, e := range entries.Val() {
+		kind, _ := e.Values["t"].(string)
+		data, _ := e.Values["d"].(string)
+		events[i] = leafserve.Event{ID: e.ID, Type: kind, Data: json.RawMessage(data)}
+	}
+	return leafserve.State(state.Val()), events, nil
+}
+
+// ranks is the order of the queued jobs, read once for all readers of this
+// process and used for half the time between two of their looks.
+type ranks struct {
+	mu    sync.Mutex
+	at    time.Time
+	order map[string]int
+}
+
+// of gives the number of jobs ahead of id, and false when it is not queued.
+func (r *ranks) of(ctx context.Context, q *Queue, id string) (int, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.at) > positionEvery/2 {
+		ids, err := q.client.ZRange(ctx, q.keys.waiting, 0, -1).Result()
+		if err != nil {
+			return 0, false, q.away(ctx, "read positions", err)
+		}
+		r.order = make(map[string]int, len(ids))
+		for i, id := range ids {
+			r.order[id] = i
+		}
+		r.at = time.Now()
+	}
+	n, ok := r.order[id]
+	return n, ok, nil
+}

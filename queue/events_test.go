@@ -1,0 +1,190 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"leafserve"
+)
+
+func testReplay(t *testing.T, b *bench) {
+	id := b.enqueue(t, "p").ID
+	g := newGate()
+	b.work(t, WorkerConfig{}, func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
+		g.started <- job
+		report(leafserve.StepEvent{Step: 1, Steps: 2, ETAMS: 30})
+		report(leafserve.PreviewEvent{Step: 1, Image: "data:,"})
+		<-g.through
+		report(leafserve.StepEvent{Step: 2, Steps: 2})
+		return picture(job), nil
+	})
+	first(t, "the job to start", g.started)
+	var live []leafserve.Event
+	for e, err := range b.Events(within(t), id, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		live = append(live, e)
+		if e.Type == "preview" {
+			close(g.through)
+		}
+	}
+	want := []string{"queued 0", "running", "step", "preview", "step", "done"}
+	if got := kinds(t, live); !slices.Equal(got, want) {
+		t.Fatalf("live reader got %v, want %v", got, want)
+	}
+	if want := `{"step":1,"steps":2,"eta_ms":30}`; string(live[2].Data) != want {
+		t.Errorf("step data = %s, want %s", live[2].Data, want)
+	}
+	for i, e := range live {
+		if i > 0 && e.ID <= live[i-1].ID && len(e.ID) == len(live[i-1].ID) {
+			t.Errorf("event %d has id %s after %s", i, e.ID, live[i-1].ID)
+		}
+		if e.Type == "done" {
+			break
+		}
+		if got, want := kinds(t, b.follow(t, id, e.ID)), want[i+1:]; !slices.Equal(got, want) {
+			t.Errorf("late reader after event %d got %v, want %v", i, got, want)
+		}
+	}
+	if got := kinds(t, b.follow(t, id, "")); !slices.Equal(got, want) {
+		t.Errorf("late reader got %v, want %v", got, want)
+	}
+	for e, err := range b.Events(within(t), id, live[5].ID) {
+		t.Errorf("after done comes %v, %v, want nothing", e, err)
+	}
+}
+
+func testEventIDs(t *testing.T, b *bench) {
+	id := b.enqueue(t, "p").ID
+	for _, after := range []string{"x", "-", "+", "$", "1", "1-", "(1-1", "1-1 ", "99999999999999999999-1"} {
+		for _, err := range b.Events(t.Context(), id, after) {
+			wantKind(t, fmt.Sprintf("Events after %q", after), err, leafserve.Invalid)
+		}
+	}
+}
+
+func testPositions(t *testing.T, b *bench) {
+	var last leafserve.Job
+	for i := range 3 {
+		last = b.enqueue(t, fmt.Sprint(i))
+	}
+	var got []string
+	for e, err := range b.Events(within(t), last.ID, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, kinds(t, []leafserve.Event{e})...)
+		if e.Type == "done" {
+			break
+		}
+		b.finish(t, b.claimed(t)) // the next one ahead, at last the job itself
+		if len(got) == 3 {
+			break
+		}
+	}
+	if want := []string{"queued 2", "queued 1", "queued 0"}; !slices.Equal(got, want) {
+		t.Errorf("positions = %v, want %v", got, want)
+	}
+}
+
+func testEventCap(t *testing.T, b *bench) {
+	id := b.enqueue(t, "p").ID
+	c := b.claimed(t)
+	for i := range 1000 {
+		p := &progress{q: b.Queue, c: c, added: make(chan struct{}, 1)}
+		p.report(leafserve.StepEvent{Step: i + 1, Steps: 1000})
+		if err := p.flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.finish(t, c)
+	all := b.follow(t, id, "")
+	if n := len(all); n < 100 || n > 250 {
+		t.Errorf("%d events kept, want about 100", n)
+	}
+	if got := b.job(t, id).Progress; got.Step != 1000 {
+		t.Errorf("progress = %+v, want step 1000", got)
+	}
+}
+
+func testReaderLeaves(t *testing.T, b *bench) {
+	id := b.enqueue(t, "p").ID
+	for range b.Events(t.Context(), id, "") {
+		break // takes one event and goes
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, err := range b.Events(ctx, id, "") {
+		if err != nil {
+			wantKind(t, "Events", err, leafserve.Canceled)
+		}
+		cancel()
+	}
+	if ctx.Err() == nil {
+		t.Error("Events ended before its context")
+	}
+	cancel()
+	if n := len(b.hub.waiters); n != 0 {
+		t.Errorf("%d topics are waited for, want 0", n)
+	}
+}
+
+func TestHubWakesAll(t *testing.T) {
+	client := startEmbedded(t)
+	h := newHub(client, "news")
+	a, c := h.join("a"), h.join("c")
+	defer h.leave(a)
+	defer h.leave(c)
+	first(t, "the subscription, on a", a.C)
+	first(t, "the subscription, on c", c.C)
+	if err := client.Publish(t.Context(), "news", "a").Err(); err != nil {
+		t.Fatal(err)
+	}
+	first(t, "news of a", a.C)
+	select {
+	case <-c.C:
+		t.Error("c was woken by news of a")
+	default:
+	}
+}
+
+// FuzzStrangers sends what clients may send where ids are expected. Whatever
+// it is, the answer is theirs to correct, and no event is made up.
+func FuzzStrangers(f *testing.F) {
+	for _, s := range []string{"", "0-0", "1700000000000-0", "01JGXXXXXXXXXXXXXXXXXXXXXX", "+", "\x00", "{main}"} {
+		f.Add(s, s, s)
+	}
+	client := startEmbedded(f)
+	q := New(client, Config{})
+	job, err := q.Enqueue(f.Context(), ask("p"), EnqueueOptions{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, id, after, cursor string) {
+		if _, err := q.Job(t.Context(), id); id != job.ID {
+			wantKind(t, "Job", err, leafserve.NotFound)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		for e, err := range q.Events(ctx, job.ID, after) {
+			if k := leafserve.KindOf(err); k != "" && k != leafserve.Invalid && k != leafserve.Canceled {
+				t.Errorf("Events after %q: %v", after, err)
+			}
+			if err == nil && e.Type != "state" {
+				t.Errorf("Events after %q gave %v", after, e)
+			}
+			cancel()
+		}
+		if _, _, err := q.List(t.Context(), "", 1, cursor); err != nil {
+			wantKind(t, "List", err, leafserve.Invalid)
+		}
+		if _, err := q.Enqueue(t.Context(), ask("p"), EnqueueOptions{IdempotencyKey: id, Body: []byte(after)}); err != nil {
+			if k := leafserve.KindOf(err); k != leafserve.Conflict && k != leafserve.Busy {
+				t.Errorf("Enqueue with key %q: %v", id, err)
+			}
+		}
+	})
+}

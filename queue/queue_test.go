@@ -1,0 +1,352 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"leafserve"
+)
+
+// conformance is what a queue promises, on whatever server it stands. Every
+// row has a queue of its own.
+var conformance = []struct {
+	name string
+	cfg  Config
+	run  func(*testing.T, *bench)
+}{
+	{name: "a job goes from queued to succeeded", run: testWholeWay},
+	{name: "first in first out", run: testOrder},
+	{name: "full", cfg: Config{MaxQueued: 2}, run: testFull},
+	{name: "full with a measured mean", cfg: Config{MaxQueued: 1}, run: testFullMeasured},
+	{name: "idempotency key", run: testIdempotency},
+	{name: "enqueue is retried", run: testEnqueueRetried},
+	{name: "unknown ids", run: testUnknown},
+	{name: "cancel while queued", run: testCancelQueued},
+	{name: "cancel while running", run: testCancelRunning},
+	{name: "cancel a dead worker's job", run: testCancelDead},
+	{name: "list", run: testList},
+	{name: "list refuses", run: testListRefuses},
+	{name: "gone, then not found", cfg: Config{ResultTTL: time.Hour}, run: testExpiry},
+	{name: "record removed by somebody", run: testRecordRemoved},
+	{name: "events are replayed", run: testReplay},
+	{name: "malformed event ids", run: testEventIDs},
+	{name: "positions move", run: testPositions},
+	{name: "events are capped", cfg: Config{EventCap: 100}, run: testEventCap},
+	{name: "reader leaves", run: testReaderLeaves},
+	{name: "dead worker", run: testDeadWorker},
+	{name: "many dead workers", run: testManyDead},
+	{name: "heartbeat extends the lease", run: testBeat},
+	{name: "heartbeats while running", cfg: Config{Lease: 30 * time.Millisecond}, run: testBeats},
+	{name: "lost lease cannot overwrite", run: testLostLease},
+	{name: "max attempts", cfg: Config{MaxAttempts: 2}, run: testMaxAttempts},
+	{name: "poison", run: testPoison},
+	{name: "runner errors", run: testRunnerErrors},
+	{name: "end is written again", run: testFinishRetried},
+	{name: "stop gives the job back", run: testStopRequeues},
+	{name: "stop waits for the job", run: testStopWaits},
+	{name: "stop of a canceled job", run: testStopCanceled},
+	{name: "Redis away while running", run: testAway},
+	{name: "Redis away", run: testUnavailable},
+	{name: "200 jobs and 2 workers", run: testParallel},
+}
+
+func TestQueue(t *testing.T) {
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			client := b.start(t)
+			for _, tc := range conformance {
+				t.Run(tc.name, func(t *testing.T) { tc.run(t, newBench(t, client, tc.cfg)) })
+			}
+		})
+	}
+}
+
+func testWholeWay(t *testing.T, b *bench) {
+	job := b.enqueue(t, "a leaf")
+	if job.State != leafserve.StateQueued || job.Queue == nil || job.Queue.Position != 0 || job.Kind != "generate" {
+		t.Errorf("Enqueue = %+v, want a queued generate job at position 0", job)
+	}
+	if got := b.job(t, job.ID); *got.Request.Seed != 1<<63+1 || got.Progress.Steps != 20 || got.Images == nil {
+		t.Errorf("Job = %+v, want the request unchanged, 20 steps and images not null", got)
+	}
+	b.work(t, WorkerConfig{}, func(_ context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
+		if got := b.job(t, job.ID); got.State != leafserve.StateRunning || got.Queue != nil {
+			t.Errorf("Job while it runs = %+v, want running without position", got)
+		}
+		report(leafserve.StepEvent{Step: 20, Steps: 20})
+		res := picture(job)
+		res.Images[0].B64JSON = "aGVsbG8="
+		res.Timings.DenoiseMS = 12
+		return res, nil
+	})
+	got := b.done(t, job.ID)
+	if got.State != leafserve.StateSucceeded || got.Progress.Step != 20 || got.Error != nil || got.FinishedAt == nil {
+		t.Errorf("done = %+v, want succeeded after step 20", got)
+	}
+	if len(got.Images) != 1 || got.Images[0].URL != "/images/a leaf" || got.Images[0].B64JSON != "" {
+		t.Errorf("images = %+v, want one without its bytes", got.Images)
+	}
+	if tm := got.Timings; tm.DenoiseMS != 12 || tm.TotalMS < tm.QueuedMS || tm.TotalMS <= 0 {
+		t.Errorf("timings = %+v, want the runner's and the queue's", tm)
+	}
+	if n := b.client.XLen(t.Context(), b.keys.jobs).Val(); n != 0 {
+		t.Errorf("%d entries left in the stream, want 0", n)
+	}
+}
+
+func testOrder(t *testing.T, b *bench) {
+	var want, got []string
+	for i := range 10 {
+		want = append(want, fmt.Sprint(i))
+		if job := b.enqueue(t, want[i]); job.Queue.Position != i {
+			t.Errorf("job %d is at position %d", i, job.Queue.Position)
+		}
+	}
+	for range want {
+		got = append(got, b.claimed(t).job.Request.Prompt)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("claimed %v, want %v", got, want)
+	}
+}
+
+func testFull(t *testing.T, b *bench) {
+	b.enqueue(t, "1")
+	b.enqueue(t, "2")
+	_, err := b.Enqueue(t.Context(), ask("3"), EnqueueOptions{})
+	wantRetry(t, err, 5*time.Second)
+	b.claimed(t)
+	b.enqueue(t, "3")
+}
+
+func testFullMeasured(t *testing.T, b *bench) {
+	clock := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	b.now = func() time.Time { return clock }
+	b.enqueue(t, "measured")
+	c := b.claimed(t)
+	clock = clock.Add(40 * time.Second)
+	b.finish(t, c)
+	b.enqueue(t, "waits")
+	_, err := b.Enqueue(t.Context(), ask("does not fit"), EnqueueOptions{})
+	wantRetry(t, err, 40*time.Second)
+}
+
+// finish ends a claimed job as a worker would.
+func (b *bench) finish(t testing.TB, c *claim) {
+	t.Helper()
+	ok, err := b.write(t.Context(), c, &progress{}, succeeded(c, picture(c.job)))
+	if err != nil || !ok {
+		t.Fatalf("write = %v, %v, want true", ok, err)
+	}
+}
+
+func wantRetry(t *testing.T, err error, want time.Duration) {
+	t.Helper()
+	e, ok := err.(*leafserve.Error)
+	if !ok || e.Kind != leafserve.Busy || e.RetryAfter != want {
+		t.Errorf("Enqueue = %+v, want Busy for %v", err, want)
+	}
+}
+
+func testIdempotency(t *testing.T, b *bench) {
+	enqueue := func(key, body string) (leafserve.Job, error) {
+		return b.Enqueue(t.Context(), ask(body), EnqueueOptions{IdempotencyKey: key, Body: []byte(body)})
+	}
+	one, err := enqueue("key", "body")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two, err := enqueue("key", "body"); err != nil || two.ID != one.ID {
+		t.Errorf("the same again = %v, %v, want job %s", two.ID, err, one.ID)
+	}
+	_, err = enqueue("key", "another body")
+	wantKind(t, "another body", err, leafserve.Conflict)
+	if other, err := enqueue("another key", "body"); err != nil || other.ID == one.ID {
+		t.Errorf("another key = %v, %v, want another job", other.ID, err)
+	}
+	b.finish(t, b.claimed(t))
+	if done, err := enqueue("key", "body"); err != nil || done.State != leafserve.StateSucceeded {
+		t.Errorf("the same after the end = %v, %v, want the job that succeeded", done, err)
+	}
+	b.age(t, 25*time.Hour)
+	if fresh, err := enqueue("key", "another body"); err != nil || fresh.ID == one.ID {
+		t.Errorf("after expiry = %v, %v, want a new job", fresh.ID, err)
+	}
+	withoutBody := EnqueueOptions{IdempotencyKey: "of the request"}
+	first, err := b.Enqueue(t.Context(), ask("p"), withoutBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := b.Enqueue(t.Context(), ask("p"), withoutBody); err != nil || again.ID != first.ID {
+		t.Errorf("the same request = %v, %v, want job %s", again.ID, err, first.ID)
+	}
+	_, err = b.Enqueue(t.Context(), ask("q"), withoutBody)
+	wantKind(t, "another request", err, leafserve.Conflict)
+}
+
+func testEnqueueRetried(t *testing.T, b *bench) {
+	for range 2 { // as go-redis does when the first reply was lost
+		if err := b.eval(t.Context(), enqueueScript, "same-id", "{}", 1, "", "").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := b.client.XLen(t.Context(), b.keys.jobs).Val(); n != 1 {
+		t.Errorf("%d entries in the stream, want 1", n)
+	}
+}
+
+func testUnknown(t *testing.T, b *bench) {
+	for _, id := range []string{"", "nobody", "01JGXXXXXXXXXXXXXXXXXXXXXX", "x\r\nPING", "{", strings.Repeat("9", 10_000)} {
+		_, err := b.Job(t.Context(), id)
+		wantKind(t, fmt.Sprintf("Job(%.20q)", id), err, leafserve.NotFound)
+		_, err = b.Cancel(t.Context(), id)
+		wantKind(t, fmt.Sprintf("Cancel(%.20q)", id), err, leafserve.NotFound)
+		for _, err := range b.Events(t.Context(), id, "") {
+			wantKind(t, fmt.Sprintf("Events(%.20q)", id), err, leafserve.NotFound)
+		}
+	}
+}
+
+func testList(t *testing.T, b *bench) {
+	var ids []string
+	for i := range 7 {
+		ids = append(ids, b.enqueue(t, fmt.Sprint(i)).ID)
+	}
+	slices.Reverse(ids)
+	b.claimed(t)
+	b.finish(t, b.claimed(t))
+	for _, tc := range []struct {
+		name  string
+		state leafserve.State
+		limit int
+		want  []string
+	}{
+		{name: "all in pages of 3", limit: 3, want: ids},
+		{name: "all in pages of 7", limit: 7, want: ids},
+		{name: "all in one page", limit: 100, want: ids},
+		{name: "queued", state: leafserve.StateQueued, limit: 2, want: ids[:5]},
+		{name: "succeeded", state: leafserve.StateSucceeded, limit: 2, want: ids[5:6]},
+		{name: "running", state: leafserve.StateRunning, limit: 2, want: ids[6:]},
+		{name: "none failed", state: leafserve.StateFailed, limit: 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := b.listed(t, tc.state, tc.limit); !slices.Equal(got, tc.want) {
+				t.Errorf("List = %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// listed reads all pages and gives the ids.
+func (b *bench) listed(t *testing.T, state leafserve.State, limit int) (ids []string) {
+	t.Helper()
+	for cursor := ""; ; {
+		jobs, next, err := b.List(t.Context(), state, limit, cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range jobs {
+			if state != "" && j.State != state {
+				t.Errorf("job %s is %s, want %s", j.ID, j.State, state)
+			}
+			ids = append(ids, j.ID)
+		}
+		if next == "" {
+			return ids
+		}
+		cursor = next
+	}
+}
+
+func testListRefuses(t *testing.T, b *bench) {
+	for _, tc := range []struct {
+		name, state string
+		limit       int
+		cursor      string
+		wantParam   string
+	}{
+		{name: "state", state: "done", limit: 1, wantParam: "state"},
+		{name: "limit 0", limit: 0, wantParam: "limit"},
+		{name: "limit too large", limit: MaxList + 1, wantParam: "limit"},
+		{name: "cursor", limit: 1, cursor: "+", wantParam: "cursor"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, _, err := b.List(t.Context(), leafserve.State(tc.state), tc.limit, tc.cursor)
+			if e, ok := err.(*leafserve.Error); !ok || e.Kind != leafserve.Invalid || e.Param != tc.wantParam {
+				t.Errorf("List = %+v, want Invalid %s", err, tc.wantParam)
+			}
+		})
+	}
+}
+
+func testExpiry(t *testing.T, b *bench) {
+	id := b.enqueue(t, "p").ID
+	b.age(t, 100*time.Hour) // a queued job does not expire
+	b.finish(t, b.claimed(t))
+	b.age(t, 59*time.Minute)
+	b.job(t, id)
+	b.age(t, 2*time.Minute)
+	_, err := b.Job(t.Context(), id)
+	wantKind(t, "Job after ResultTTL", err, leafserve.Gone)
+	for _, err := range b.Events(t.Context(), id, "") {
+		wantKind(t, "Events after ResultTTL", err, leafserve.Gone)
+	}
+	if jobs, _, err := b.List(t.Context(), "", 10, ""); err != nil || len(jobs) != 0 {
+		t.Errorf("List = %v, %v, want none", jobs, err)
+	}
+	b.age(t, time.Hour)
+	_, err = b.Job(t.Context(), id)
+	wantKind(t, "Job after twice ResultTTL", err, leafserve.NotFound)
+	b.enqueue(t, "sweeps")
+	b.finish(t, b.claimed(t))
+	if n := b.client.ZCard(t.Context(), b.keys.index+"succeeded").Val(); n != 1 {
+		t.Errorf("the index has %d jobs, want the expired one swept", n)
+	}
+}
+
+func testRecordRemoved(t *testing.T, b *bench) {
+	gone, next := b.enqueue(t, "gone"), b.enqueue(t, "next")
+	b.client.Del(t.Context(), b.keys.job+gone.ID) // as an eviction policy may do
+	if got := b.claimed(t).job.ID; got != next.ID {
+		t.Errorf("claimed %s, want %s", got, next.ID)
+	}
+}
+
+func testParallel(t *testing.T, b *bench) {
+	const n = 200
+	var mu sync.Mutex
+	ran := map[string]int{}
+	for range 2 {
+		b.work(t, WorkerConfig{}, func(_ context.Context, job leafserve.Job, _ leafserve.Report) (leafserve.Result, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			ran[job.Request.Prompt]++
+			return picture(job), nil
+		})
+	}
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			prompt := fmt.Sprint(i)
+			job, err := b.Enqueue(t.Context(), ask(prompt), EnqueueOptions{})
+			if err != nil {
+				t.Errorf("Enqueue(%s): %v", prompt, err)
+				return
+			}
+			if got := b.done(t, job.ID); got.State != leafserve.StateSucceeded || got.Images[0].URL != "/images/"+prompt {
+				t.Errorf("job %s ended as %+v", prompt, got)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range n {
+		if got := ran[fmt.Sprint(i)]; got != 1 {
+			t.Errorf("job %d ran %d times, want once", i, got)
+		}
+	}
+}
