@@ -58,7 +58,13 @@ func NewSchedule(name string, c Config, steps int) (*Schedule, error) {
 	if err := schedulers[short].levels(s, steps); err != nil {
 		return nil, err
 	}
-	return s, checkFalling(s.Sigmas)
+	if t := s.Timesteps[0]; t > float64(c.NumTrainTimesteps-1) {
+		return nil, tooLate(int(t), c.NumTrainTimesteps)
+	}
+	if err := checkFalling(s.Sigmas); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // set takes the levels over; each step goes to the following one.
@@ -191,31 +197,25 @@ func (s *Schedule) heunLevels(steps int) error {
 func (s *Schedule) dpmLevels(steps int) error {
 	c := s.Config
 	s.train = trainSigmas(c, eulerAlphaBar)
-	last := s.unclipped()
-	timesteps := c.dpmTimesteps(steps, last)
-	falling := slices.Clone(s.train)
-	slices.Reverse(falling)
-	round := false
-	var sigmas []float64
+	ends := []float64{s.train[len(s.train)-1], s.train[0]}
+	var timesteps, sigmas []float64
 	switch f := c.layout(); {
 	case c.UseLuLambdas && !c.UseKarrasSigmas:
-		sigmas, round = exponential(s.train[0], falling[0], steps), true
+		sigmas = exponential(ends[1], ends[0], steps)
 	case f != nil:
-		sigmas, round = c.spread(f, falling, steps), c.UseKarrasSigmas
+		sigmas = c.spread(f, ends, steps)
+	default:
+		timesteps = c.dpmTimesteps(steps, s.unclipped())
 	}
-	for i := range timesteps {
-		if sigmas != nil {
-			timesteps[i] = timestepOf(s.train, sigmas[i])
-		}
-		if round && c.BetaSchedule != "squaredcos_cap_v2" {
-			timesteps[i] = math.RoundToEven(timesteps[i])
-		}
-		timesteps[i] = math.Trunc(timesteps[i])
+	for _, t := range timesteps {
+		sigmas = append(sigmas, interpolate(s.train, t))
 	}
-	if sigmas == nil {
-		for _, t := range timesteps {
-			sigmas = append(sigmas, interpolate(s.train, t))
-		}
+	round := math.Trunc
+	if (c.UseKarrasSigmas || c.UseLuLambdas) && c.BetaSchedule != "squaredcos_cap_v2" {
+		round = math.RoundToEven
+	}
+	for i := len(timesteps); i < len(sigmas); i++ {
+		timesteps = append(timesteps, round(timestepOf(s.train, sigmas[i])))
 	}
 	s.set(timesteps, append(sigmas, s.finalSigma()))
 	s.vp, s.InitNoiseSigma = true, 1
@@ -250,6 +250,9 @@ func (c Config) dpmTimesteps(steps, last int) []float64 {
 // was distilled on (Luo et al. 2023, §4.3).
 func (s *Schedule) lcmLevels(steps int) error {
 	c := s.Config
+	if c.OriginalSteps > c.NumTrainTimesteps {
+		return invalidConfig("original_inference_steps is %d, want at most num_train_timesteps, %d", c.OriginalSteps, c.NumTrainTimesteps)
+	}
 	if steps > c.OriginalSteps {
 		return leafserve.InvalidField("steps", "steps is %d, the network was distilled on %d (original_inference_steps): take no more", steps, c.OriginalSteps)
 	}

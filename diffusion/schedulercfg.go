@@ -219,7 +219,7 @@ func (c Config) validateNumbers() error {
 		{"dynamic_thresholding_ratio", c.ThresholdingRatio, 0, 1},
 		{"sample_max_value", c.SampleMaxValue, 1e-6, 1e6},
 		{"solver_order", float64(c.SolverOrder), 1, 3},
-		{"original_inference_steps", float64(c.OriginalSteps), 1, last},
+		{"original_inference_steps", float64(c.OriginalSteps), 1, maxTrainTimesteps},
 		{"timestep_scaling", c.TimestepScaling, 1e-6, 1e6},
 	} {
 		if math.IsNaN(f.v) || f.v < f.lo || f.v > f.hi {

@@ -32,14 +32,15 @@ func leadingTimesteps(n, ratio, offset int) []float64 {
 	return out
 }
 
-// trailingTimesteps go down from start in equal steps of T/n, rounded half to
-// even, less one. They have the length and rounding of numpy's arange, whose
-// step is the rounded difference of its first two values.
+// trailingTimesteps go down from start in equal steps of T/n while above 0, n at
+// most, rounded half to even, less one. They round as numpy's arange, whose step
+// is the rounded difference of its first two values. (For some n, as 61, arange
+// itself gives one more, which sends diffusers to timestep −1.)
 func trailingTimesteps(train, start, n int) []float64 {
 	ratio := float64(train) / float64(n)
 	from := float64(start)
 	step := (from - ratio) - from
-	out := make([]float64, int(math.Ceil(-from/-ratio)))
+	out := make([]float64, min(n, int(math.Ceil(from/ratio))))
 	for i := range out {
 		out[i] = math.RoundToEven(from+float64(float64(i)*step)) - 1
 	}
