@@ -3,6 +3,7 @@ package diffusion
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -145,5 +146,13 @@ func ReadLayout(dir string) (l Layout, err error) {
 	if l.VAE, err = readVAEConfig(filepath.Join(dir, "vae")); err != nil {
 		return l, err
 	}
-	return l, weights.ReadJSON(filepath.Join(dir, "scheduler", "scheduler_config.json"), &l.Scheduler)
+	path := filepath.Join(dir, "scheduler", "scheduler_config.json")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return l, err
+	}
+	if l.Scheduler, err = DecodeConfig(raw); err != nil {
+		return l, fmt.Errorf("%s: %w", path, err)
+	}
+	return l, nil
 }

@@ -175,8 +175,9 @@ func (b *unetBuilder) timeEmbedding(timestep onnx.Value) onnx.Value {
 	width := b.c.Channels[0]
 	half := width / 2
 	freqs := make([]float32, half)
-	for i := range freqs {
-		freqs[i] = float32(math.Exp(-math.Log(10000) * float64(i) / (float64(half) - b.c.FreqShift)))
+	for i := range freqs { // rounded as torch rounds: times t, an error here grows a thousandfold
+		exponent := float32(-math.Log(10000)) * float32(i) / float32(float64(half)-b.c.FreqShift)
+		freqs[i] = float32(math.Exp(float64(exponent)))
 	}
 	angle := b.Mul(b.Reshape(timestep, onnx.Any, 1), b.Floats(freqs, 1, half)) // [B,half]
 	parts := []onnx.Value{b.Sin(angle), b.Cos(angle)}

@@ -25,25 +25,25 @@ type Input func() (ort.Value, []int, onnx.Type, error)
 // Floats feeds a float32 tensor. Its values are read during Run, not copied.
 func Floats(t tensor.Tensor) Input {
 	return func() (ort.Value, []int, onnx.Type, error) {
-		v, err := ort.NewTensor(shape64(t.Shape), t.Data)
+		v, err := ort.NewTensor(int64s(t.Shape), t.Data)
 		return v, t.Shape, onnx.Float, err
 	}
 }
 
-// Ints feeds an int64 tensor. Its values are read during Run, not copied.
-func Ints(data []int64, shape ...int) Input {
+// Ints feeds an int64 tensor.
+func Ints(data []int, shape ...int) Input {
 	return func() (ort.Value, []int, onnx.Type, error) {
-		v, err := ort.NewTensor(shape64(shape), data)
+		v, err := ort.NewTensor(int64s(shape), int64s(data))
 		return v, shape, onnx.Int64, err
 	}
 }
 
-func shape64(shape []int) ort.Shape {
-	s := make(ort.Shape, len(shape))
-	for i, d := range shape {
-		s[i] = int64(d)
+func int64s(values []int) []int64 {
+	out := make([]int64, len(values))
+	for i, v := range values {
+		out[i] = int64(v)
 	}
-	return s
+	return out
 }
 
 // NewSession loads a graph. It reads and lays out the weights, so for a large

@@ -33,7 +33,7 @@ type Options struct {
 // Prompt is a text as the encoder will read it.
 type Prompt struct {
 	Tokens    []Token // BOS and EOS left out
-	IDs       []int64 // [T], padded
+	IDs       []int   // [T], padded
 	Truncated bool    // tokens past the context were dropped
 }
 
@@ -48,10 +48,7 @@ type Embedding struct {
 // Load reads an encoder's folder (config.json and safetensors of a CLIPTextModel,
 // CLIPTextModelWithProjection or CLIPModel).
 func Load(rt *ort.Runtime, dir string, tokenizer *Tokenizer, opts Options) (*Encoder, error) {
-	config, err := readTower(dir, "text_config", TowerConfig{
-		Vocab: 49408, Width: 512, MLPWidth: 2048, Projection: 512, Layers: 12, Heads: 8,
-		Context: 77, Activation: "quick_gelu", Epsilon: 1e-5, EOS: 49407,
-	})
+	config, err := ReadTextConfig(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +72,14 @@ func Load(rt *ort.Runtime, dir string, tokenizer *Tokenizer, opts Options) (*Enc
 		return nil, err
 	}
 	return &Encoder{config, hash, tokenizer, session, len(model.Outputs) == 3, opts.Cache}, nil
+}
+
+// ReadTextConfig reads the shape of a text tower from its folder's config.json.
+func ReadTextConfig(dir string) (TowerConfig, error) {
+	return readTower(dir, "text_config", TowerConfig{
+		Vocab: 49408, Width: 512, MLPWidth: 2048, Projection: 512, Layers: 12, Heads: 8,
+		Context: 77, Activation: "quick_gelu", Epsilon: 1e-5, EOS: 49407,
+	})
 }
 
 // readTower reads a tower's config.json; keys left out have transformers'
@@ -139,7 +144,7 @@ func (e *Encoder) Encode(ctx context.Context, prompts []Prompt, skip int) ([]Emb
 	if len(batch) == 0 {
 		return out, nil
 	}
-	ids := make([][]int64, len(batch))
+	ids := make([][]int, len(batch))
 	for b, key := range batch {
 		ids[b] = prompts[missing[key][0]].IDs
 	}
@@ -160,22 +165,22 @@ func (e *Encoder) Encode(ctx context.Context, prompts []Prompt, skip int) ([]Emb
 func (e *Encoder) key(p Prompt, skip int) string {
 	b := binary.AppendVarint([]byte(e.Hash), int64(skip))
 	for _, id := range p.IDs {
-		b = binary.AppendVarint(b, id)
+		b = binary.AppendVarint(b, int64(id))
 	}
 	return string(b)
 }
 
 // run evaluates the graph on ids [B][T].
-func (e *Encoder) run(ctx context.Context, ids [][]int64, skip int) ([]Embedding, error) {
+func (e *Encoder) run(ctx context.Context, ids [][]int, skip int) ([]Embedding, error) {
 	n := len(ids)
-	eos := make([]int64, n)
+	eos := make([]int, n)
 	for i, row := range ids {
-		eos[i] = int64(e.eosRow(row))
+		eos[i] = e.eosRow(row)
 	}
 	res, err := e.session.Run(ctx,
 		ort.Ints(slices.Concat(ids...), n, e.Config.Context),
 		ort.Ints(eos, n, 1),
-		ort.Ints([]int64{int64(e.Config.Layers - skip)}, 1))
+		ort.Ints([]int{e.Config.Layers - skip}, 1))
 	if err != nil {
 		return nil, fmt.Errorf("text encoder: %w", err)
 	}
@@ -191,11 +196,11 @@ func (e *Encoder) run(ctx context.Context, ids [][]int64, skip int) ([]Embedding
 
 // eosRow is the position that the pooled state is taken from: the first EOS, or
 // for old configs, whose eos_token_id is a wrong 2, the first largest id.
-func (e *Encoder) eosRow(ids []int64) int {
+func (e *Encoder) eosRow(ids []int) int {
 	if e.Config.EOS == 2 {
 		return slices.Index(ids, slices.Max(ids))
 	}
-	return max(0, slices.Index(ids, int64(e.Config.EOS)))
+	return max(0, slices.Index(ids, e.Config.EOS))
 }
 
 // VisionEncoder is CLIP's image tower. It is safe for concurrent use.

@@ -44,7 +44,7 @@ func Open(dir string) (*Checkpoint, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("%s holds no weights: want one of %s, or its .index.json", dir, strings.Join(stems, ", "))
+	return nil, fmt.Errorf("%s holds no weights: want one of %s, or its .index.json: %w", dir, strings.Join(stems, ", "), fs.ErrNotExist)
 }
 
 // readSharded follows an index of shards; a tensor that the index promises and

@@ -42,7 +42,7 @@ type Entry struct {
 	Name   string
 	DType  DType
 	Shape  []int
-	File   string // absolute path
+	File   string // absolute path, symbolic links resolved (hub caches are made of links)
 	Offset int64  // of the first byte in File
 	Length int64  // in bytes
 }
@@ -64,15 +64,23 @@ func ReadHeader(path string) (map[string]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	abs, err := filepath.Abs(path)
+	real, err := realPath(path)
 	if err != nil {
 		return nil, err
 	}
 	for name, e := range entries {
-		e.File = abs
+		e.File = real
 		entries[name] = e
 	}
 	return entries, nil
+}
+
+func realPath(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(abs)
 }
 
 // parseHeader reads the length, the JSON and checks it against the file's size.
@@ -153,7 +161,8 @@ func checkLayout(entries map[string]Entry, base, fileSize int64) error {
 	return nil
 }
 
-// Read loads one tensor as float32; F16 and BF16 are widened exactly.
+// Read loads one tensor as float32. F16, BF16 and U8 are widened exactly; I32
+// beyond ±2^24 is rounded.
 func (e Entry) Read() (tensor.Tensor, error) {
 	f, err := os.Open(e.File)
 	if err != nil {
@@ -178,8 +187,16 @@ func (e Entry) Read() (tensor.Tensor, error) {
 		for i := range t.Data {
 			t.Data[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
 		}
+	case "U8":
+		for i := range t.Data {
+			t.Data[i] = float32(raw[i])
+		}
+	case "I32":
+		for i := range t.Data {
+			t.Data[i] = float32(int32(binary.LittleEndian.Uint32(raw[4*i:])))
+		}
 	default:
-		return t, fmt.Errorf("%s: tensor %q is %s, want F32, F16 or BF16", e.File, e.Name, e.DType)
+		return t, fmt.Errorf("%s: tensor %q is %s, want F32, F16, BF16, U8 or I32", e.File, e.Name, e.DType)
 	}
 	return t, nil
 }

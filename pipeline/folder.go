@@ -1,0 +1,185 @@
+// Package pipeline runs one job from its prompt to its pictures. Read it first:
+//
+//	request → textenc (prompt and negative prompt) → noise, one generator a
+//	picture → diffusion (all pictures of a batch in one UNet run a step) → VAE →
+//	gallery (file with metadata)
+//
+// A Folder says what a model folder holds without loading a weight, and checks
+// requests; a Model is loaded and makes pictures; a Runner does so for a queue.
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"leafserve"
+	"leafserve/diffusion"
+	"leafserve/tensor"
+	"leafserve/textenc"
+	"leafserve/weights"
+)
+
+// Folder is a model in diffusers' layout, described from its config files.
+type Folder struct {
+	Dir      string
+	Info     leafserve.ModelInfo
+	layout   diffusion.Layout
+	encoders map[string]string // name → folder
+}
+
+// sidecar is leafserve.json, a file that a model folder may hold to set what
+// diffusers' files do not say. Zero values stand for the defaults below.
+type sidecar struct {
+	Name          string   `json:"name"`           // the folder's name
+	Steps         int      `json:"steps"`          // 50, as StableDiffusionPipeline
+	GuidanceScale *float64 `json:"guidance_scale"` // 7.5, as StableDiffusionPipeline
+	MaxPixels     int      `json:"max_pixels"`     // four times the native size, at least 512²
+}
+
+// Encoder names. A folder text_encoder is standard, text_encoder_robust is
+// robust; text_encoder_2 belongs to SDXL and is none of these.
+const (
+	standard = "standard"
+	robust   = "robust"
+)
+
+// Describe reads a model folder. Its errors say which file is missing or wrong.
+func Describe(dir string) (*Folder, error) {
+	var index struct {
+		Class string `json:"_class_name"`
+	}
+	if err := weights.ReadJSON(filepath.Join(dir, "model_index.json"), &index); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, leafserve.Errorf(leafserve.Invalid, "%s is not a model folder in diffusers' layout: it has no model_index.json", dir)
+		}
+		return nil, err
+	}
+	if !strings.HasPrefix(index.Class, "StableDiffusion") || strings.Contains(index.Class, "XL") {
+		return nil, leafserve.Errorf(leafserve.Invalid, "%s is a %s, which is not supported yet: use a StableDiffusionPipeline", dir, index.Class)
+	}
+	layout, err := diffusion.ReadLayout(dir)
+	if err != nil {
+		return nil, err
+	}
+	if layout.UNet.In != layout.VAE.Latent || layout.UNet.Out != layout.VAE.Latent {
+		return nil, leafserve.Errorf(leafserve.Invalid, "%s: a UNet of %d to %d channels (inpainting, say) is not supported yet", dir, layout.UNet.In, layout.UNet.Out)
+	}
+	f := &Folder{Dir: dir, layout: layout}
+	if f.encoders, err = findEncoders(dir); err != nil {
+		return nil, err
+	}
+	return f, f.describe()
+}
+
+// findEncoders lists the text encoders of a model.
+func findEncoders(dir string) (map[string]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]string{}
+	for _, e := range entries {
+		name, ok := strings.CutPrefix(e.Name(), "text_encoder")
+		switch {
+		case !ok || name == "_2" || name == "_3":
+		case name == "":
+			found[standard] = filepath.Join(dir, e.Name())
+		case strings.HasPrefix(name, "_"):
+			found[name[1:]] = filepath.Join(dir, e.Name())
+		}
+	}
+	if found[standard] == "" {
+		return nil, fmt.Errorf("%s has no text_encoder folder", dir)
+	}
+	return found, nil
+}
+
+// describe fills Info from the configs and the sidecar.
+func (f *Folder) describe() error {
+	var own sidecar
+	err := weights.ReadJSON(filepath.Join(f.Dir, "leafserve.json"), &own)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	tower, err := textenc.ReadTextConfig(f.encoders[standard])
+	if err != nil {
+		return err
+	}
+	class, _ := f.layout.Scheduler["_class_name"].(string)
+	scheduler, _, err := diffusion.Canonical(class)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Dir, err)
+	}
+	factor := f.layout.VAE.Factor()
+	side := f.layout.UNet.SampleSize * factor
+	if side <= 0 {
+		side = 512
+	}
+	created := int64(0)
+	if stat, err := os.Stat(filepath.Join(f.Dir, "model_index.json")); err == nil {
+		created = stat.ModTime().Unix()
+	}
+	guidance := 7.5
+	if own.GuidanceScale != nil {
+		guidance = *own.GuidanceScale
+	}
+	f.Info = leafserve.ModelInfo{
+		Name: or(own.Name, filepath.Base(filepath.Clean(f.Dir))), Object: "model", Created: created, OwnedBy: "leafserve",
+		Encoders: f.encoderNames(), DefaultEncoder: f.encoderNames()[0], EncoderLayers: tower.Layers, Context: tower.Context,
+		Width: side, Height: side, Factor: factor, MaxPixels: or(own.MaxPixels, max(4*side*side, 512*512)),
+		Scheduler: scheduler, Steps: or(own.Steps, 50), GuidanceScale: guidance,
+	}
+	return nil
+}
+
+// encoderNames has robust first, then standard, then others by name.
+func (f *Folder) encoderNames() []string {
+	var names []string
+	for name := range f.encoders {
+		names = append(names, name)
+	}
+	rank := map[string]int{robust: -2, standard: -1}
+	slices.SortFunc(names, func(a, b string) int {
+		if d := rank[a] - rank[b]; d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	return names
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// Check proves what Request.Resolve leaves open: that the scheduler, its
+// configuration, the sigmas and the noise source of a resolved request exist and
+// fit each other. The error is Invalid and names the field.
+func (f *Folder) Check(req leafserve.Request) error {
+	if _, err := tensor.NewGenerator(req.RNG, 0); err != nil {
+		return leafserve.InvalidField("rng", "%w", err)
+	}
+	_, err := f.schedule(req)
+	return err
+}
+
+// schedule lays out the noise levels of a resolved request.
+func (f *Folder) schedule(req leafserve.Request) (*diffusion.Schedule, error) {
+	config, err := diffusion.ParseConfig(req.Scheduler, f.layout.Scheduler, req.SchedulerConfig)
+	if err != nil {
+		return nil, err
+	}
+	if config, err = config.WithSigmas(req.Scheduler, req.Sigmas); err != nil {
+		return nil, err
+	}
+	return diffusion.NewSchedule(req.Scheduler, config, *req.Steps)
+}
