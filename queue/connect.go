@@ -59,10 +59,29 @@ func Embedded() (client redis.UniversalClient, stop func(), err error) {
 	if err := server.Start(); err != nil {
 		return nil, nil, fmt.Errorf("start the embedded Redis: %w", err)
 	}
-	server.ClockTTL(true) // else keys never expire
+	aging, stopAging := context.WithCancel(context.Background())
+	go age(aging, server)
 	client = newClient(&redis.Options{Addr: server.Addr()})
 	return client, func() {
+		stopAging()
 		client.Close()
 		server.Close()
 	}, nil
+}
+
+// age makes keys expire, which miniredis does on demand only. (Its ClockTTL
+// looks at all keys with each command, 0.7 ms at 3,000 keys.)
+func age(ctx context.Context, server *miniredis.Miniredis) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			server.FastForward(time.Since(last))
+			last = time.Now()
+		}
+	}
 }

@@ -48,16 +48,25 @@ func (h *hub) join(topic string) *waiter {
 
 // leave ends a waiter.
 func (h *hub) leave(w *waiter) {
+	if sub := h.drop(w); sub != nil {
+		sub.Close() // may have to wait for a connection attempt
+	}
+}
+
+// drop takes w out and gives the subscription to close if it was the last.
+func (h *hub) drop(w *waiter) *redis.PubSub {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.waiters[w.topic], w)
 	if len(h.waiters[w.topic]) == 0 {
 		delete(h.waiters, w.topic)
 	}
-	if len(h.waiters) == 0 {
-		h.sub.Close()
-		h.sub = nil
+	if len(h.waiters) > 0 {
+		return nil
 	}
+	sub := h.sub
+	h.sub = nil
+	return sub
 }
 
 // listen ends when sub is closed. go-redis reconnects and subscribes again by
