@@ -14,38 +14,36 @@ import (
 	"leafserve"
 )
 
+// firstBeat is when a listener hears from us at the latest, so that it knows it
+// is connected.
+const firstBeat = 100 * time.Millisecond
+
 // streamEvents sends a job's events as they happen, those after Last-Event-ID
 // first, and ends after done. A listener that already has done gets 204, which
 // tells a browser's EventSource not to come again.
 func (s *Server) streamEvents(c echo.Context) error {
 	ctx, stop := until(c.Request().Context(), s.stopping)
 	defer stop()
-	job, err := s.cfg.Jobs.Job(ctx, c.Param("id"))
-	if err != nil {
-		return err
-	}
 	liftReadDeadline(c)
-	out := eventWriter{c}
-	if !job.State.Terminal() {
-		out.begin() // the client need not wait for the first event to know it is connected
-	}
-	events := s.cfg.Jobs.Events(ctx, job.ID, c.Request().Header.Get("Last-Event-ID"))
-	if err := s.relay(ctx, out, events); err != nil {
+	events := s.cfg.Jobs.Events(ctx, c.Param("id"), c.Request().Header.Get("Last-Event-ID"))
+	err := s.relay(ctx, eventWriter{c}, events)
+	switch {
+	case err != nil || c.Response().Committed:
 		return err
+	case ctx.Err() != nil:
+		return leafserve.Errorf(leafserve.Unavailable, "the server is stopping: ask again in a moment")
 	}
-	if !c.Response().Committed {
-		return c.NoContent(http.StatusNoContent)
-	}
-	return nil
+	return c.NoContent(http.StatusNoContent)
 }
 
 // relay writes events until done, and a comment whenever Config.Heartbeat
-// passes without one. The end of ctx is no error.
+// passes without one. The response begins with the first of them, so that an
+// error before it still gets a status. The end of ctx is no error.
 func (s *Server) relay(ctx context.Context, out eventWriter, events iter.Seq2[leafserve.Event, error]) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	feed := collect(ctx, events)
-	beat := time.NewTicker(s.cfg.Heartbeat)
+	beat := time.NewTicker(min(firstBeat, s.cfg.Heartbeat))
 	defer beat.Stop()
 	for {
 		var err error
@@ -59,11 +57,11 @@ func (s *Server) relay(ctx context.Context, out eventWriter, events iter.Seq2[le
 			if err = item.err; err == nil {
 				err = out.event(s.dressed(item.event))
 			}
-			beat.Reset(s.cfg.Heartbeat)
 		}
 		if err != nil {
 			return err
 		}
+		beat.Reset(s.cfg.Heartbeat)
 	}
 }
 
@@ -116,7 +114,7 @@ func (s *Server) dressed(event leafserve.Event) leafserve.Event {
 // eventWriter writes the text/event-stream format (HTML standard, 9.2).
 type eventWriter struct{ c echo.Context }
 
-// begin sends the headers, once.
+// begin sets the headers, once.
 func (w eventWriter) begin() {
 	if w.c.Response().Committed {
 		return
@@ -124,8 +122,6 @@ func (w eventWriter) begin() {
 	header := w.c.Response().Header()
 	header.Set(echo.HeaderContentType, "text/event-stream")
 	header.Set("X-Accel-Buffering", "no") // nginx would hold events back
-	w.c.Response().WriteHeader(http.StatusOK)
-	w.c.Response().Flush()
 }
 
 func (w eventWriter) event(e leafserve.Event) error {

@@ -135,6 +135,24 @@ func TestGenerateIdempotent(t *testing.T) {
 	wantError(t, w.do("POST", "/generate", owl, "Idempotency-Key: "+strings.Repeat("k", 256)), http.StatusBadRequest, "Idempotency-Key", "255")
 }
 
+func TestQueueFull(t *testing.T) {
+	h := newHeld()
+	w := start(t, h.run)
+	async := "Prefer: respond-async"
+	w.do("POST", "/generate", owl, async)
+	<-h.started
+	for range maxQueued {
+		if r := w.do("POST", "/generate", owl, async); r.status != http.StatusAccepted {
+			t.Fatalf("got %d %s", r.status, r.body)
+		}
+	}
+	r := w.do("POST", "/generate", owl, async)
+	wantError(t, r, http.StatusTooManyRequests, "", "3 jobs are waiting")
+	if r.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+}
+
 func TestClientGone(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
@@ -186,6 +204,16 @@ func TestGenerateJobEndsBadly(t *testing.T) {
 		r := w.do("POST", "/generate", owl)
 		if r.status != http.StatusBadRequest || !strings.Contains(string(r.body), r.header.Get("X-Job-Id")) {
 			t.Errorf("got %d %s, want 400 naming job %q", r.status, r.body, r.header.Get("X-Job-Id"))
+		}
+	})
+	t.Run("internal", func(t *testing.T) {
+		w := start(t, func(context.Context, leafserve.Job, leafserve.Report) (leafserve.Result, error) {
+			return leafserve.Result{}, errors.New("secret detail")
+		})
+		r := w.do("POST", "/generate", owl)
+		wantError(t, r, http.StatusInternalServerError, "", r.header.Get("X-Job-Id"))
+		if strings.Contains(string(r.body), "secret") {
+			t.Errorf("the cause leaks: %s", r.body)
 		}
 	})
 	t.Run("canceled by somebody", func(t *testing.T) {

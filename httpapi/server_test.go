@@ -117,6 +117,22 @@ func TestErrorKinds(t *testing.T) {
 	}
 }
 
+// Without Redis each route that needs it says so, and when to try again.
+func TestStoreDown(t *testing.T) {
+	w := start(t, nil)
+	w.cut()
+	for _, r := range []reply{w.do("POST", "/generate", owl), w.do("GET", "/jobs", ""), w.do("GET", "/jobs/x", ""), w.do("GET", "/jobs/x/events", ""), w.do("DELETE", "/jobs/x", "")} {
+		wantError(t, r, http.StatusServiceUnavailable, "", "")
+		if r.header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	}
+	wantError(t, w.do("GET", "/readyz", ""), http.StatusServiceUnavailable, "queue", "queue")
+	if r := w.do("GET", "/healthz", ""); r.status != http.StatusOK {
+		t.Errorf("/healthz = %d", r.status)
+	}
+}
+
 func TestHealth(t *testing.T) {
 	loaded := errors.New("secret: still loading")
 	w := start(t, nil, func(c *httpapi.Config) {

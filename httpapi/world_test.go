@@ -21,6 +21,7 @@ import (
 	"leafserve"
 	"leafserve/gallery"
 	"leafserve/httpapi"
+	"leafserve/queue"
 	"leafserve/tensor"
 )
 
@@ -34,7 +35,8 @@ var model = leafserve.ModelInfo{
 type world struct {
 	t        *testing.T
 	url      string
-	queue    httpapi.Jobs
+	queue    *queue.Queue
+	cut      func() // ends Redis
 	pictures *gallery.Folder
 	logs     *logSink
 	stop     func() error // ends Serve and gives its error
@@ -50,9 +52,10 @@ func start(t *testing.T, run leafserve.Runner, tweak ...func(*httpapi.Config)) *
 	if run == nil {
 		run = paint(folder)
 	}
-	w := &world{t: t, queue: newQueue(t, run), pictures: folder, logs: &logSink{changed: make(chan struct{})}}
+	w := &world{t: t, pictures: folder, logs: &logSink{changed: make(chan struct{})}}
+	w.startQueue(run)
 	cfg := httpapi.Config{
-		Jobs: w.queue, Pictures: folder, Models: []leafserve.ModelInfo{model}, CheckRequest: checkNames, Encode: fakeEncode,
+		Jobs: jobs{w.queue}, Pictures: folder, Models: []leafserve.ModelInfo{model}, CheckRequest: checkNames, Encode: fakeEncode,
 		Page:    fstest.MapFS{"index.html": {Data: []byte("<!doctype html>page")}, "app.js": {Data: []byte("1")}, "style.css": {Data: []byte("a{}")}},
 		Log:     slog.New(slog.NewJSONHandler(w.logs, nil)),
 		MaxBody: 1 << 20,
@@ -80,6 +83,36 @@ func start(t *testing.T, run leafserve.Runner, tweak ...func(*httpapi.Config)) *
 		}
 	})
 	return w
+}
+
+// maxQueued is how many jobs may wait in a test's queue.
+const maxQueued = 3
+
+// startQueue starts an embedded Redis and a worker.
+func (w *world) startQueue(run leafserve.Runner) {
+	client, stop, err := queue.Embedded()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.cut = sync.OnceFunc(stop)
+	w.queue = queue.New(client, queue.Config{MaxQueued: maxQueued})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- queue.NewWorker(w.queue, run, queue.WorkerConfig{Grace: time.Nanosecond}).Run(ctx) }()
+	w.t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			w.t.Errorf("worker: %v", err)
+		}
+		w.cut()
+	})
+}
+
+// jobs fits the queue to what the server asks for.
+type jobs struct{ *queue.Queue }
+
+func (j jobs) Enqueue(ctx context.Context, req leafserve.Request, kind, key string) (leafserve.Job, error) {
+	return j.Queue.Enqueue(ctx, req, queue.EnqueueOptions{Kind: kind, IdempotencyKey: key})
 }
 
 // paint stores a small PNG for each picture of a job and reports each step.
