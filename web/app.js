@@ -1,9 +1,10 @@
-/* The page of leafserve: views and jobs. dom.js builds nodes, api.js talks to the server.
+/* The page of leafserve: views and jobs. dom.js builds nodes, api.js talks to the server, tokens.js shows a prompt's tokens.
    1 settings and address · 2 connection · 3 views · 4 jobs · 5 wiring
    A view is { root, update() }: its nodes are built once and update() changes them, so that focus and
    pictures stay put. Text goes in as text, never as HTML. */
 import { $, button, clip, copy, countdown, fill, h, keep, kept, message, plural, say, sleep, time, toast } from './dom.js';
 import { ApiError, ask, encode, events, getJSON } from './api.js';
+import { tokensRead } from './tokens.js';
 
 /* ── 1 settings and address: ids of the elements are names of request fields ── */
 const SETTINGS = ['model', 'encoder', 'seed', 'steps', 'guidance_scale', 'width', 'height', 'n', 'negative_prompt'];
@@ -28,7 +29,7 @@ function recap() {
     `${v('width')} × ${v('height')}`, v('n') !== '1' && v('n') + ' pictures', v('seed') ? 'seed ' + v('seed') : 'random seed',
     v('negative_prompt') && `without “${clip(v('negative_prompt'))}”`].filter(Boolean).join(' · ');
   const n = [...v('prompt')].length;
-  $('prompt-note').textContent = n > 300 ? `${n} of 4,000 characters. The text encoder reads about 50 words; what comes after is cut off.` : '';
+  $('prompt-note').textContent = n > 300 ? `${n.toLocaleString('en')} of 4,000 characters. The text encoder reads about 50 words; what comes after is cut off.` : '';
 }
 /** What the form asks for. Wrong values are sent as they are: the server says what is wrong with them. */
 function request() {
@@ -76,27 +77,29 @@ let outage = null; // the one countdown for all who have no connection
 /** Resolves when it is time to try again; meanwhile a banner says why nothing moves. */
 function waitForServer(error, tries, job) {
   if (!outage) {
-    const left = h('span', { class: 'num', 'aria-hidden': 'true' });
-    outage = countdown(Math.min(15, 2 ** tries), s => { left.textContent = `Next try in ${s} s`; });
+    banner((error instanceof ApiError ? error.message : 'No connection to the server.') +
+      (job ? ' Your job goes on there; this page picks it up again.' : ' Your prompt is kept; this page tries again.'), false);
+    outage = countdown(Math.min(15, 2 ** tries), s => { $('conn-left').textContent = `Next try in ${s} s`; });
     outage.done = outage.done.then(() => { outage = null; });
-    $('conn').className = 'banner';
-    $('conn').hidden = false;
-    fill($('conn'), h('span', {}, error instanceof ApiError ? error.message : 'No connection to the server.',
-      job ? ' Your job goes on there; this page picks it up again.' : ' Your prompt is kept; this page tries again.'), left, button('Try now', tryNow));
   }
   return outage.done;
 }
 const tryNow = () => outage?.end();
-function connected({ detail: whole }) {
-  if ($('conn').hidden || $('conn').className === 'banner good') return;
-  fill($('conn'), 'Connected again.' + (whole ? ' Nothing was lost.' : ''));
-  $('conn').className = 'banner good';
-  setTimeout(() => { if ($('conn').className === 'banner good') $('conn').hidden = true; }, 4000);
+function banner(text, good) {
+  $('conn-text').textContent = text;
+  $('conn-left').hidden = $('conn-now').hidden = good;
+  $('conn').classList.toggle('good', good);
+  $('conn').hidden = false;
 }
-
+const isLost = () => !$('conn').hidden && !$('conn').classList.contains('good');
+function connected({ detail: whole }) {
+  if (!isLost()) return;
+  banner('Connected again.' + (whole ? ' Nothing was lost.' : ''), true);
+  setTimeout(() => { $('conn').hidden = !isLost(); }, 4000);
+}
 /** Takes the banner away when nobody waits for the server any more. */
 function hideIdleBanner() {
-  if ($('conn').className === 'banner' && ![...jobs.values()].some(e => isLive(e.job))) $('conn').hidden = true;
+  if (isLost() && ![...jobs.values()].some(e => isLive(e.job))) $('conn').hidden = true;
 }
 
 /* ── 3 views ── */
@@ -154,25 +157,6 @@ function frameView(entry) {
   return view;
 }
 
-/** GPT-2's table, which CLIP's vocabulary is written in: every byte as a visible letter. */
-const BYTE_OF = new Map();
-for (let byte = 0, extra = 256; byte < 256; byte++) {
-  const visible = (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
-  BYTE_OF.set(String.fromCharCode(visible ? byte : extra++), byte);
-}
-/** The text of a token, or its bytes where it ends inside a character. */
-function pieceText(piece) {
-  const bytes = Uint8Array.from([...piece.replace(/<\/w>$/, '')].map(c => BYTE_OF.get(c)));
-  try { return new TextDecoder('utf-8', { fatal: true }).decode(bytes); } catch { return [...bytes].map(b => b.toString(16)).join(' '); }
-}
-function tokens({ tokens, truncated }) {
-  const words = Object.values(Object.groupBy(tokens, t => t.word)).map(ts => ts.map(t => pieceText(t.piece)));
-  return h('section', { class: 'tokens' },
-    h('h2', {}, `What the text encoder read: ${plural(tokens.length, 'token', 'tokens')}`),
-    truncated && h('p', { class: 'note warn' }, `Prompt cut at ${tokens.length + 2} tokens, start and end mark included: the words after these were not read.`),
-    h('ul', { class: 'words', dir: 'auto' }, words.map(w => h('li', { class: 'word' }, w.map(p => h('span', { class: 'chip' }, p)), w.length > 1 && h('span', { class: 'vh' }, ` (one word in ${w.length} pieces)`)))));
-}
-
 /** What there is to know and do about a finished picture. */
 function doneView(job, frame) {
   const r = job.request, t = job.timings, seed = h('dd'), save = h('a', { class: 'button' }, 'Download');
@@ -190,7 +174,7 @@ function doneView(job, frame) {
   return [
     h('div', { class: 'row' }, save, button('Keep this seed', keepSeed), button('Copy link', () => copy(link(job), 'Link')), button('Copy as curl', () => copy(curl(job), 'Command'))),
     h('dl', { class: 'facts' }, facts.filter(([, v]) => v != null && v !== '').map(([k, v]) => [h('dt', {}, k), v === seed ? v : h('dd', { dir: 'auto' }, v)])),
-    job.conditioning && tokens(job.conditioning)];
+    job.conditioning && tokensRead(job.conditioning)];
 }
 /** What to say about a job that ended without a picture. */
 function endView(job) {
@@ -272,8 +256,8 @@ function show(id) {
     if (!unsent) { $('prompt').value = entry.job.request.prompt; recap(); }
     patch(entry);
     follow(entry);
-    watch();
   }
+  watch();
   writeAddress();
 }
 /** Follows a job to its end through lost connections: the server replays what came after the last id. */
@@ -387,7 +371,9 @@ async function cancel(entry) {
 
 /** The tab's jobs live through a reload, and their prompts and seeds through a restart of the server. */
 const remember = () => keep(sessionStorage, 'jobs', JSON.stringify([...jobs.values()].slice(-24).map(e => e.job)));
-function recall() { for (const job of JSON.parse(kept(sessionStorage, 'jobs') ?? '[]')) track(job); }
+function recall() {
+  try { JSON.parse(kept(sessionStorage, 'jobs') ?? '[]').forEach(track); } catch { /* kept by another version of the page */ }
+}
 /** Shows the job of the address, which may be one of another tab or day. */
 async function open(id) {
   if (!id || jobs.has(id)) return show(id);
@@ -441,8 +427,8 @@ async function start() {
     clearTimeout(typing);
     typing = setTimeout(writeAddress, 400); // browsers limit how often the address may change
   };
-  addEventListener('pagehide', writeAddress);
   addEventListener('keydown', onKey);
+  $('conn-now').onclick = tryNow;
   addEventListener('answered', connected);
   addEventListener('online', tryNow);
   addEventListener('visibilitychange', () => { if (!document.hidden) tryNow(); });

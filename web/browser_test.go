@@ -85,8 +85,6 @@ func openPage(t *testing.T, browser context.Context, s *server, fragment string)
 	t.Helper()
 	ctx, stop := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(stop)
-	ctx, cancel := context.WithTimeout(ctx, 6*patience)
-	t.Cleanup(cancel)
 	p := &page{t, ctx, s.url()}
 	p.watch()
 	if _, err := chromedp.Call(ctx, cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{Source: clock}); err != nil {
@@ -144,7 +142,9 @@ func (p *page) fault(ev any) string {
 
 func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	if err := chromedp.Do(p.ctx, actions...); err != nil {
+	ctx, stop := context.WithTimeout(p.ctx, patience)
+	defer stop()
+	if err := chromedp.Do(ctx, actions...); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -152,7 +152,9 @@ func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
 // eval gives the value of an expression in the page.
 func eval[T any](p *page, js string) T {
 	p.t.Helper()
-	v, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](js, chromedp.EvalAwaitPromise))
+	ctx, stop := context.WithTimeout(p.ctx, patience)
+	defer stop()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](js, chromedp.EvalAwaitPromise))
 	if err != nil {
 		p.t.Fatalf("%s: %v", js, err)
 	}
@@ -184,10 +186,12 @@ func (p *page) fill(id, text string) {
 	}
 }
 
-// click clicks the first button or link with this text.
+// click clicks the first visible button or link with this text.
 func (p *page) click(text string) {
 	p.t.Helper()
-	p.do(chromedp.Click(chromedp.Search(fmt.Sprintf(`//*[self::button or self::a][normalize-space()=%q]`, text)), chromedp.NodeVisible))
+	p.wait(fmt.Sprintf(`window.hit = [...document.querySelectorAll('button, a')].find(e => e.innerText.trim() === %s && e.checkVisibility())`, quote(text)))
+	at := eval[[2]float64](p, `(hit.scrollIntoView({ block: 'nearest' }), (r => [r.x + r.width / 2, r.y + r.height / 2])(hit.getBoundingClientRect()))`)
+	p.do(chromedp.MouseClickXY(at[0], at[1]))
 }
 
 func (p *page) press(key string, modifiers ...chromedp.Modifier) {

@@ -35,6 +35,7 @@ func TestPage(t *testing.T) {
 		{"server that forgot the job", "", forgottenJob},
 		{"silent stream", "", silentStream},
 		{"reload while running", "", reloadRunning},
+		{"models not known yet", "#p=a+crab&encoder=standard&steps=9", modelsLate},
 		{"session of many jobs", "", session},
 		{"expired link", "#p=a+blue+whale&seed=7&job=expired", expiredLink},
 		{"expired link without a prompt", "#job=expired", expiredBareLink},
@@ -239,127 +240,6 @@ func notReady(t *testing.T, s *server, p *page) {
 	p.waitText("#problem", "The server is not ready")
 	p.advance(2000)
 	s.next()
-}
-
-func killedServer(t *testing.T, s *server, p *page) {
-	first := start(s, p, "a crab")
-	second := start(s, p, "a rocket")
-	second.run()
-	second.step(5, 4000) // event 3
-	p.waitText(".progress", "Step 5 of 25")
-	s.stop()
-	p.waitText("#conn", "No connection to the server. Your job goes on there; this page picks it up again.")
-	p.waitText(".progress", "Step 5 of 25 when the connection broke")
-	p.shot("lost")
-	p.advance(1000) // in vain
-	p.waitText("#conn", "Next try in 2 s")
-	first.succeed()
-	s.start()
-	p.click("Try now")
-	if l := s.nextListen(); l != (listen{second.ID, "3"}) {
-		t.Errorf("stream opened again = %+v, want job %s after event 3", l, second.ID)
-	}
-	p.waitText("#conn", "Connected again. Nothing was lost.")
-	second.step(6, 3000)
-	p.waitText(".progress", "Step 6 of 25")
-	second.succeed()
-	p.waitText(".facts", "Seed")
-	p.advance(4000)
-	is(p, `conn.hidden`, true)
-	p.wait(`document.querySelectorAll('#strip img').length === 2`) // the job that was not on show, too
-}
-
-func killedBeforeAnswer(t *testing.T, s *server, p *page) {
-	s.stop()
-	p.fill("prompt", "a crab")
-	p.click("Make picture")
-	p.waitText("#conn", "No connection to the server. Your prompt is kept; this page tries again.")
-	p.press(kb.Escape)
-	p.wait(`conn.hidden`)
-	p.click("Make picture")
-	p.waitText("#conn", "No connection to the server.")
-	s.start()
-	p.click("Make picture") // the same again means: try now
-	if j := s.next(); j.Request.Prompt != "a crab" {
-		t.Errorf("prompt = %q, want %q", j.Request.Prompt, "a crab")
-	}
-	if len(s.created) > 0 {
-		t.Error("one prompt made two jobs")
-	}
-}
-
-func forgottenJob(t *testing.T, s *server, p *page) {
-	j := start(s, p, "a crab")
-	s.stop()
-	p.waitText("#conn", "No connection to the server.")
-	s.forget()
-	s.start()
-	p.click("Try now")
-	p.waitText("#result", "This result is no longer kept")
-	p.waitText("#conn", "Connected again.")
-	p.reload() // its prompt and seed are still known
-	p.click("Make it again")
-	if again := s.next(); *again.Request.Seed != *j.Request.Seed {
-		t.Errorf("seed = %d, want %d", *again.Request.Seed, *j.Request.Seed)
-	}
-}
-
-func silentStream(t *testing.T, s *server, p *page) {
-	j := start(s, p, "a crab")
-	j.run()
-	p.waitText(".progress", "Reading the prompt")
-	p.advance(45_000)
-	p.waitText("#conn", "No connection to the server.")
-	p.advance(1000)
-	if l := s.nextListen(); l != (listen{j.ID, "2"}) {
-		t.Errorf("stream opened again = %+v, want job %s after event 2", l, j.ID)
-	}
-	j.succeed()
-	p.waitText(".facts", "Seed")
-}
-
-func reloadRunning(t *testing.T, s *server, p *page) {
-	j := start(s, p, "a crab")
-	j.run()
-	j.step(3, 100)
-	p.waitText(".progress", "Step 3 of 25")
-	p.reload()
-	s.nextListen()
-	is(p, `document.querySelector("#prompt").value`, "a crab")
-	p.waitText(".progress", "Step 3 of 25")
-	j.succeed()
-	p.waitText(".facts", "Seed")
-	s.stop()
-	s.start()
-	p.reload() // a finished job needs no question
-	p.waitText(".facts", "Seed")
-	if len(s.listens) > 0 {
-		t.Errorf("stream opened for a finished job: %+v", <-s.listens)
-	}
-}
-
-func session(t *testing.T, s *server, p *page) {
-	var jobs []*job
-	for i := range 8 { // more than the six connections of a browser
-		jobs = append(jobs, start(s, p, fmt.Sprintf("picture %d", i)))
-	}
-	is(p, `document.querySelectorAll('#strip li').length`, 8)
-	for _, j := range jobs[:7] {
-		j.run()
-		j.succeed()
-	}
-	p.advance(3000)
-	p.wait(`document.querySelectorAll('#strip img').length === 7`)
-	p.shot("session")
-	p.fill("prompt", "something unsent")
-	p.do(chromedp.Click(chromedp.CSS(`[aria-label="picture 2"]`)))
-	p.waitText(".said", "picture 2")
-	is(p, `document.querySelector("#prompt").value`, "something unsent")
-	is(p, `document.activeElement.getAttribute('aria-label')`, "picture 2")
-	is(p, `document.querySelector('#strip [aria-current]').getAttribute('aria-label')`, "picture 2")
-	p.reload()
-	is(p, `document.querySelectorAll('#strip li').length`, 8)
-	p.waitText(".said", "picture 2")
 }
 
 func expiredLink(t *testing.T, s *server, p *page) {

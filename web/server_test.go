@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,8 @@ type server struct {
 	http    *http.Server
 	created chan *job   // jobs that POST /generate made
 	listens chan listen // streams that were opened
+
+	hideModels atomic.Bool // GET /v1/models answers 503
 
 	mu       sync.Mutex
 	jobs     map[string]*job
@@ -118,6 +121,10 @@ var model = leafserve.ModelInfo{Name: "leaf-emoji-64", Object: "model", Encoders
 	EncoderLayers: 5, Context: 77, Width: 64, Height: 64, Factor: 4, MaxPixels: 1 << 16, Scheduler: "dpmpp_2m", Steps: 25, GuidanceScale: 3}
 
 func (s *server) getModels(w http.ResponseWriter, _ *http.Request) {
+	if s.hideModels.Load() {
+		writeError(w, refusal{status: http.StatusServiceUnavailable, message: "The queue does not answer."})
+		return
+	}
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": []leafserve.ModelInfo{model}})
 }
 

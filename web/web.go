@@ -1,4 +1,4 @@
-// Package web holds the page at "/": plain HTML, one style sheet and three
+// Package web holds the page at "/": plain HTML, one style sheet and four
 // small scripts, without a library, a font or a build step.
 //
 // It is written for the Content-Security-Policy default-src 'none'; script-src
@@ -18,9 +18,9 @@ import (
 	"io/fs"
 )
 
-//go:embed index.html style.css app.js api.js dom.js
+//go:embed index.html style.css app.js api.js dom.js tokens.js
 var files embed.FS
 
-// Files gives the page: index.html, style.css and the scripts app.js, api.js
-// and dom.js, to be served under "/" with the media types of their extensions.
+// Files gives the page: index.html, style.css and the scripts, to be served
+// under "/" with the media types of their extensions.
 func Files() fs.FS { return files }
