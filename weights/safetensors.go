@@ -5,6 +5,7 @@ package weights
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -87,7 +88,7 @@ func realPath(path string) (string, error) {
 func parseHeader(r io.Reader, fileSize int64) (map[string]Entry, error) {
 	var n uint64
 	if err := binary.Read(r, binary.LittleEndian, &n); err != nil {
-		return nil, fmt.Errorf("not a safetensors file: shorter than 8 bytes")
+		return nil, fmt.Errorf("not a safetensors file: cannot read its first 8 bytes: %w", err)
 	}
 	if n > maxHeader || int64(n) > fileSize-8 {
 		return nil, fmt.Errorf("not a safetensors file or cut short: header of %d bytes in a file of %d", n, fileSize)
@@ -99,6 +100,9 @@ func parseHeader(r io.Reader, fileSize int64) (map[string]Entry, error) {
 	var header map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &header); err != nil {
 		return nil, fmt.Errorf("header is not a JSON object: %w", err)
+	}
+	if header == nil {
+		return nil, fmt.Errorf("header is not a JSON object: null")
 	}
 	delete(header, "__metadata__")
 	entries := make(map[string]Entry, len(header))
@@ -134,7 +138,7 @@ func parseEntry(name string, raw json.RawMessage, base int64) (Entry, error) {
 		shape[i] = int(d)
 		want *= d
 	}
-	if h.Offsets[0] < 0 || h.Offsets[1]-h.Offsets[0] != want {
+	if first, end := h.Offsets[0], h.Offsets[1]; first < 0 || end < first || end > math.MaxInt64-base || end-first != want {
 		return Entry{}, fmt.Errorf("tensor %q: offsets %v do not hold %s%v", name, h.Offsets, h.DType, h.Shape)
 	}
 	return Entry{Name: name, DType: h.DType, Shape: shape, Offset: base + h.Offsets[0], Length: want}, nil
@@ -143,10 +147,7 @@ func parseEntry(name string, raw json.RawMessage, base int64) (Entry, error) {
 // checkLayout makes sure that the tensors fill the data part, once and whole.
 func checkLayout(entries map[string]Entry, base, fileSize int64) error {
 	order := slices.SortedFunc(maps.Values(entries), func(a, b Entry) int {
-		if a.Offset != b.Offset {
-			return int(min(1, max(-1, a.Offset-b.Offset)))
-		}
-		return int(min(1, max(-1, a.Length-b.Length)))
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Length, b.Length))
 	})
 	end := base
 	for _, e := range order {
