@@ -31,7 +31,8 @@ axe() {
 		say "fetching axe-core $1 by npm"
 		mkdir -p "${file%/*}"
 		tmp=$(mktemp -d "${file%/*}/.fetch-XXXXXX")
-		trap 'rm -rf "$tmp"' EXIT # of the subshell that the caller's $(...) is
+		# shellcheck disable=SC2064 # tmp is local: expand it now
+		trap "rm -rf '$tmp'" EXIT # of the subshell that the caller's $(...) is
 		(cd "$tmp" && npm pack --silent "axe-core@$1" >/dev/null && tar -xzf "axe-core-$1.tgz") || die "axe-core $1 could not be fetched by npm"
 		verified "$tmp/package/axe.min.js" "$2" || die "axe-core $1 as fetched has a wrong SHA-256"
 		place "$tmp/package/axe.min.js" "$file"
