@@ -12,17 +12,17 @@ import (
 )
 
 // onBackends runs a benchmark on each server, with a fresh queue.
-func onBackends(b *testing.B, run func(*testing.B, *bench)) {
+func onBackends(b *testing.B, run func(*testing.B, *rig)) {
 	for _, server := range backends {
 		b.Run(server.name, func(b *testing.B) {
 			var client redis.UniversalClient = server.start(b)
-			run(b, newBench(b, client, Config{MaxQueued: 1 << 30}))
+			run(b, newRig(b, client, Config{MaxQueued: 1 << 30}))
 		})
 	}
 }
 
 func BenchmarkEnqueue(b *testing.B) {
-	onBackends(b, func(b *testing.B, q *bench) {
+	onBackends(b, func(b *testing.B, q *rig) {
 		b.RunParallel(func(p *testing.PB) {
 			for p.Next() {
 				q.enqueue(b, "a photo of a leaf")
@@ -34,7 +34,7 @@ func BenchmarkEnqueue(b *testing.B) {
 
 // BenchmarkClaimFinish is what one worker with nothing to do in between makes.
 func BenchmarkClaimFinish(b *testing.B) {
-	onBackends(b, func(b *testing.B, q *bench) {
+	onBackends(b, func(b *testing.B, q *rig) {
 		for range b.N {
 			q.enqueue(b, "a photo of a leaf")
 		}
@@ -48,7 +48,7 @@ func BenchmarkClaimFinish(b *testing.B) {
 
 // BenchmarkPickup is the time from Enqueue's call to the runner's, of an idle worker.
 func BenchmarkPickup(b *testing.B) {
-	onBackends(b, func(b *testing.B, q *bench) {
+	onBackends(b, func(b *testing.B, q *rig) {
 		started := make(chan time.Time, 1)
 		stop := q.work(b, WorkerConfig{}, func(context.Context, leafserve.Job, leafserve.Report) (leafserve.Result, error) {
 			started <- time.Now()

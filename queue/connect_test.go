@@ -65,7 +65,7 @@ func TestEmbeddedExpires(t *testing.T) {
 // that was acknowledged is lost, and nothing runs twice as no lease ran out.
 func TestRestart(t *testing.T) {
 	server := leaftest.Redis(t, "--appendonly", "yes", "--appendfsync", "always")
-	b := newBench(t, connect(t, server.URL()), Config{})
+	b := newRig(t, connect(t, server.URL()), Config{})
 	g := newGate()
 	for range 2 {
 		b.work(t, WorkerConfig{}, g.run)

@@ -52,6 +52,8 @@
 // with everysec, nothing with the embedded one. Set maxmemory-policy noeviction:
 // a job whose record Redis evicts is lost.
 //
+// It needs Redis 6.2 or newer.
+//
 // Not here: pictures (a result's bytes are dropped, its URLs kept), priorities,
 // retries of runs that failed, and batches.
 package queue

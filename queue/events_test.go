@@ -10,7 +10,7 @@ import (
 	"leafserve"
 )
 
-func testReplay(t *testing.T, b *bench) {
+func testReplay(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	g := newGate()
 	b.work(t, WorkerConfig{}, func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
@@ -58,7 +58,7 @@ func testReplay(t *testing.T, b *bench) {
 	}
 }
 
-func testEventIDs(t *testing.T, b *bench) {
+func testEventIDs(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	for _, after := range []string{"x", "-", "+", "$", "1", "1-", "(1-1", "1-1 ", "99999999999999999999-1"} {
 		for _, err := range b.Events(t.Context(), id, after) {
@@ -67,7 +67,7 @@ func testEventIDs(t *testing.T, b *bench) {
 	}
 }
 
-func testPositions(t *testing.T, b *bench) {
+func testPositions(t *testing.T, b *rig) {
 	var last leafserve.Job
 	for i := range 3 {
 		last = b.enqueue(t, fmt.Sprint(i))
@@ -91,7 +91,7 @@ func testPositions(t *testing.T, b *bench) {
 	}
 }
 
-func testEventCap(t *testing.T, b *bench) {
+func testEventCap(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	c := b.claimed(t)
 	for i := range 1000 {
@@ -111,7 +111,7 @@ func testEventCap(t *testing.T, b *bench) {
 	}
 }
 
-func testReaderLeaves(t *testing.T, b *bench) {
+func testReaderLeaves(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	for range b.Events(t.Context(), id, "") {
 		break // takes one event and goes
@@ -181,7 +181,7 @@ func FuzzStrangers(f *testing.F) {
 		if _, _, err := q.List(t.Context(), "", 1, cursor); err != nil {
 			wantKind(t, "List", err, leafserve.Invalid)
 		}
-		if _, err := q.Enqueue(t.Context(), ask("p"), EnqueueOptions{IdempotencyKey: id, Body: []byte(after)}); err != nil {
+		if _, err := q.Enqueue(t.Context(), ask(after), EnqueueOptions{IdempotencyKey: id}); err != nil {
 			if k := leafserve.KindOf(err); k != leafserve.Conflict && k != leafserve.Busy {
 				t.Errorf("Enqueue with key %q: %v", id, err)
 			}

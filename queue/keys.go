@@ -9,7 +9,7 @@ type keys struct {
 	job     string // + id: hash, the job's record (fields in record.go)
 	events  string // + id: capped stream, the job's events
 	tomb    string // + id: string, outlives the record and says that it existed
-	idem    string // + hash of an idempotency key: string "ID BODYHASH"
+	idem    string // + hash of an idempotency key: string "ID HASH-OF-REQUEST"
 	seq     string // counter: the last sequence number
 	ended   string // list: "STATE ID" in the order of ends, to clean the indexes
 	stats   string // hash: mean_us, the moving mean of a successful run

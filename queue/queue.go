@@ -82,21 +82,20 @@ func New(client redis.UniversalClient, cfg Config) *Queue {
 // EnqueueOptions are what a job has besides its request.
 type EnqueueOptions struct {
 	Kind           string // the job's Kind; "" is generate
-	IdempotencyKey string // a second Enqueue with it gives the first one's job; "" for none
-	Body           []byte // what the client sent, to tell its retry from another request with the same key; nil takes the request, which is wrong when Resolve drew a seed
+	IdempotencyKey string // a second Enqueue with it and the same request, seed included, gives the first one's job; "" for none
 }
 
 // Enqueue stores a job for req, which must be resolved, and returns it with its
 // position. When it returns without error the job is in Redis. A full queue is
-// Busy with RetryAfter, a key used with another body Conflict; a key is
-// remembered as long as its job.
+// Busy with RetryAfter, a key used with another request Conflict; a key
+// is remembered as long as its job.
 func (q *Queue) Enqueue(ctx context.Context, req leafserve.Request, opt EnqueueOptions) (leafserve.Job, error) {
 	job := newJob(ulid.Make().String(), cmp.Or(opt.Kind, "generate"), req, q.now())
 	base, err := json.Marshal(job)
 	if err != nil {
 		return leafserve.Job{}, fmt.Errorf("encode job: %w", err)
 	}
-	key, body, err := idempotency(req, opt)
+	key, body, err := idempotency(job, opt.IdempotencyKey)
 	if err != nil {
 		return leafserve.Job{}, err
 	}
@@ -109,7 +108,7 @@ func (q *Queue) Enqueue(ctx context.Context, req leafserve.Request, opt EnqueueO
 		return leafserve.Job{}, q.busy(reply)
 	case "conflict":
 		return leafserve.Job{}, leafserve.Errorf(leafserve.Conflict,
-			"the idempotency key was used for job %v with another body: take a new key", reply[1])
+			"the idempotency key was used for job %v with another request: take a new key", reply[1])
 	case "known":
 		return q.Job(ctx, reply[1].(string))
 	}
@@ -117,18 +116,17 @@ func (q *Queue) Enqueue(ctx context.Context, req leafserve.Request, opt EnqueueO
 	return job, nil
 }
 
-// idempotency gives the hashes of the key and of the body; a key may be of any
-// length and made of any bytes.
-func idempotency(req leafserve.Request, opt EnqueueOptions) (key, body string, err error) {
-	if opt.IdempotencyKey == "" {
+// idempotency gives the hashes of key, which may be of any length and bytes,
+// and of what it stands for.
+func idempotency(job leafserve.Job, key string) (keyHash, body string, err error) {
+	if key == "" {
 		return "", "", nil
 	}
-	if opt.Body == nil {
-		if opt.Body, err = json.Marshal(req); err != nil {
-			return "", "", fmt.Errorf("encode request: %w", err)
-		}
+	b, err := json.Marshal([]any{job.Kind, job.Request})
+	if err != nil {
+		return "", "", fmt.Errorf("encode request: %w", err)
 	}
-	return digest([]byte(opt.IdempotencyKey)), digest(opt.Body), nil
+	return digest([]byte(key)), digest(b), nil
 }
 
 func digest(b []byte) string {
@@ -201,6 +199,9 @@ func (q *Queue) eval(ctx context.Context, s *redis.Script, id string, args ...an
 func (q *Queue) away(ctx context.Context, op string, cause error) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded // the connection saw it first
 	}
 	slog.WarnContext(ctx, "Redis did not answer", "queue", q.cfg.Name, "op", op, "err", cause)
 	e := leafserve.Errorf(leafserve.Unavailable, "the job queue does not answer: try again in a few seconds")

@@ -17,7 +17,7 @@ import (
 var conformance = []struct {
 	name string
 	cfg  Config
-	run  func(*testing.T, *bench)
+	run  func(*testing.T, *rig)
 }{
 	{name: "a job goes from queued to succeeded", run: testWholeWay},
 	{name: "first in first out", run: testOrder},
@@ -60,13 +60,13 @@ func TestQueue(t *testing.T) {
 		t.Run(b.name, func(t *testing.T) {
 			client := b.start(t)
 			for _, tc := range conformance {
-				t.Run(tc.name, func(t *testing.T) { tc.run(t, newBench(t, client, tc.cfg)) })
+				t.Run(tc.name, func(t *testing.T) { tc.run(t, newRig(t, client, tc.cfg)) })
 			}
 		})
 	}
 }
 
-func testWholeWay(t *testing.T, b *bench) {
+func testWholeWay(t *testing.T, b *rig) {
 	job := b.enqueue(t, "a leaf")
 	if job.State != leafserve.StateQueued || job.Queue == nil || job.Queue.Position != 0 || job.Kind != "generate" {
 		t.Errorf("Enqueue = %+v, want a queued generate job at position 0", job)
@@ -99,7 +99,7 @@ func testWholeWay(t *testing.T, b *bench) {
 	}
 }
 
-func testOrder(t *testing.T, b *bench) {
+func testOrder(t *testing.T, b *rig) {
 	var want, got []string
 	for i := range 10 {
 		want = append(want, fmt.Sprint(i))
@@ -115,7 +115,7 @@ func testOrder(t *testing.T, b *bench) {
 	}
 }
 
-func testFull(t *testing.T, b *bench) {
+func testFull(t *testing.T, b *rig) {
 	b.enqueue(t, "1")
 	b.enqueue(t, "2")
 	_, err := b.Enqueue(t.Context(), ask("3"), EnqueueOptions{})
@@ -124,7 +124,7 @@ func testFull(t *testing.T, b *bench) {
 	b.enqueue(t, "3")
 }
 
-func testFullMeasured(t *testing.T, b *bench) {
+func testFullMeasured(t *testing.T, b *rig) {
 	clock := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	b.now = func() time.Time { return clock }
 	b.enqueue(t, "measured")
@@ -137,7 +137,7 @@ func testFullMeasured(t *testing.T, b *bench) {
 }
 
 // finish ends a claimed job as a worker would.
-func (b *bench) finish(t testing.TB, c *claim) {
+func (b *rig) finish(t testing.TB, c *claim) {
 	t.Helper()
 	ok, err := b.write(t.Context(), c, &progress{}, succeeded(c, picture(c.job)))
 	if err != nil || !ok {
@@ -153,43 +153,35 @@ func wantRetry(t *testing.T, err error, want time.Duration) {
 	}
 }
 
-func testIdempotency(t *testing.T, b *bench) {
-	enqueue := func(key, body string) (leafserve.Job, error) {
-		return b.Enqueue(t.Context(), ask(body), EnqueueOptions{IdempotencyKey: key, Body: []byte(body)})
+func testIdempotency(t *testing.T, b *rig) {
+	enqueue := func(key, prompt string) (leafserve.Job, error) {
+		return b.Enqueue(t.Context(), ask(prompt), EnqueueOptions{IdempotencyKey: key})
 	}
-	one, err := enqueue("key", "body")
+	one, err := enqueue("key", "prompt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if two, err := enqueue("key", "body"); err != nil || two.ID != one.ID {
+	if two, err := enqueue("key", "prompt"); err != nil || two.ID != one.ID {
 		t.Errorf("the same again = %v, %v, want job %s", two.ID, err, one.ID)
 	}
-	_, err = enqueue("key", "another body")
-	wantKind(t, "another body", err, leafserve.Conflict)
-	if other, err := enqueue("another key", "body"); err != nil || other.ID == one.ID {
+	_, err = enqueue("key", "another prompt")
+	wantKind(t, "another prompt", err, leafserve.Conflict)
+	if other, err := enqueue("another key", "prompt"); err != nil || other.ID == one.ID {
 		t.Errorf("another key = %v, %v, want another job", other.ID, err)
 	}
 	b.finish(t, b.claimed(t))
-	if done, err := enqueue("key", "body"); err != nil || done.State != leafserve.StateSucceeded {
+	if done, err := enqueue("key", "prompt"); err != nil || done.State != leafserve.StateSucceeded {
 		t.Errorf("the same after the end = %v, %v, want the job that succeeded", done, err)
 	}
 	b.age(t, 25*time.Hour)
-	if fresh, err := enqueue("key", "another body"); err != nil || fresh.ID == one.ID {
+	if fresh, err := enqueue("key", "another prompt"); err != nil || fresh.ID == one.ID {
 		t.Errorf("after expiry = %v, %v, want a new job", fresh.ID, err)
 	}
-	withoutBody := EnqueueOptions{IdempotencyKey: "of the request"}
-	first, err := b.Enqueue(t.Context(), ask("p"), withoutBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again, err := b.Enqueue(t.Context(), ask("p"), withoutBody); err != nil || again.ID != first.ID {
-		t.Errorf("the same request = %v, %v, want job %s", again.ID, err, first.ID)
-	}
-	_, err = b.Enqueue(t.Context(), ask("q"), withoutBody)
-	wantKind(t, "another request", err, leafserve.Conflict)
+	_, err = b.Enqueue(t.Context(), ask("prompt"), EnqueueOptions{IdempotencyKey: "another key", Kind: "compare"})
+	wantKind(t, "another kind", err, leafserve.Conflict)
 }
 
-func testEnqueueRetried(t *testing.T, b *bench) {
+func testEnqueueRetried(t *testing.T, b *rig) {
 	for range 2 { // as go-redis does when the first reply was lost
 		if err := b.eval(t.Context(), enqueueScript, "same-id", "{}", 1, "", "").Err(); err != nil {
 			t.Fatal(err)
@@ -200,7 +192,7 @@ func testEnqueueRetried(t *testing.T, b *bench) {
 	}
 }
 
-func testUnknown(t *testing.T, b *bench) {
+func testUnknown(t *testing.T, b *rig) {
 	for _, id := range []string{"", "nobody", "01JGXXXXXXXXXXXXXXXXXXXXXX", "x\r\nPING", "{", strings.Repeat("9", 10_000)} {
 		_, err := b.Job(t.Context(), id)
 		wantKind(t, fmt.Sprintf("Job(%.20q)", id), err, leafserve.NotFound)
@@ -212,7 +204,7 @@ func testUnknown(t *testing.T, b *bench) {
 	}
 }
 
-func testList(t *testing.T, b *bench) {
+func testList(t *testing.T, b *rig) {
 	var ids []string
 	for i := range 7 {
 		ids = append(ids, b.enqueue(t, fmt.Sprint(i)).ID)
@@ -243,7 +235,7 @@ func testList(t *testing.T, b *bench) {
 }
 
 // listed reads all pages and gives the ids.
-func (b *bench) listed(t *testing.T, state leafserve.State, limit int) (ids []string) {
+func (b *rig) listed(t *testing.T, state leafserve.State, limit int) (ids []string) {
 	t.Helper()
 	for cursor := ""; ; {
 		jobs, next, err := b.List(t.Context(), state, limit, cursor)
@@ -263,7 +255,7 @@ func (b *bench) listed(t *testing.T, state leafserve.State, limit int) (ids []st
 	}
 }
 
-func testListRefuses(t *testing.T, b *bench) {
+func testListRefuses(t *testing.T, b *rig) {
 	for _, tc := range []struct {
 		name, state string
 		limit       int
@@ -284,7 +276,7 @@ func testListRefuses(t *testing.T, b *bench) {
 	}
 }
 
-func testExpiry(t *testing.T, b *bench) {
+func testExpiry(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	b.age(t, 100*time.Hour) // a queued job does not expire
 	b.finish(t, b.claimed(t))
@@ -309,7 +301,7 @@ func testExpiry(t *testing.T, b *bench) {
 	}
 }
 
-func testRecordRemoved(t *testing.T, b *bench) {
+func testRecordRemoved(t *testing.T, b *rig) {
 	gone, next := b.enqueue(t, "gone"), b.enqueue(t, "next")
 	b.client.Del(t.Context(), b.keys.job+gone.ID) // as an eviction policy may do
 	if got := b.claimed(t).job.ID; got != next.ID {
@@ -317,7 +309,7 @@ func testRecordRemoved(t *testing.T, b *bench) {
 	}
 }
 
-func testParallel(t *testing.T, b *bench) {
+func testParallel(t *testing.T, b *rig) {
 	const n = 200
 	var mu sync.Mutex
 	ran := map[string]int{}

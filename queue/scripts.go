@@ -83,10 +83,10 @@ func script(body string) *redis.Script { return redis.NewScript(prelude + body) 
 //	ARGV[5] base    the job as JSON, queued
 //	ARGV[6] max     queued jobs allowed
 //	ARGV[7] key     hash of the idempotency key, "" for none
-//	ARGV[8] body    hash of the request body
+//	ARGV[8] body    hash of kind and request
 //
 // Returns {"new", jobs ahead}, {"known", id of the job with that key},
-// {"conflict", id} when the key was used with another body, or
+// {"conflict", id} when the key was used with another request, or
 // {"busy", mean run in microseconds or "", running jobs}.
 var enqueueScript = script(`
 local base, max, key, body = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]

@@ -53,36 +53,35 @@ func connect(t testing.TB, url string) redis.UniversalClient {
 	return client
 }
 
-// bench is one queue with a server behind it, for one test.
-type bench struct {
+// rig is one queue with a server behind it, for one test.
+type rig struct {
 	*Queue
-	line outage
+	line line
 }
 
-// outage is a hook between the queue and its server: it cuts the line and
-// counts calls of scripts.
-type outage struct {
-	cut   atomic.Bool
-	beats atomic.Int64
-	beat  chan struct{} // told of each heartbeat
+// line is a hook between the queue and its server: it can be cut, and tells of
+// heartbeats.
+type line struct {
+	cut  atomic.Bool
+	beat chan struct{} // told of each heartbeat
 }
 
 var errCut = errors.New("the test cut the line")
 
-func (o *outage) DialHook(next redis.DialHook) redis.DialHook {
+func (l *line) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
 }
 
-func (o *outage) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (l *line) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if o.cut.Load() {
+		if l.cut.Load() {
 			cmd.SetErr(errCut)
 			return errCut
 		}
 		err := next(ctx, cmd)
 		if args := cmd.Args(); len(args) > 1 && args[1] == beatScript.Hash() && err == nil {
 			select {
-			case o.beat <- struct{}{}:
+			case l.beat <- struct{}{}:
 			default:
 			}
 		}
@@ -90,9 +89,9 @@ func (o *outage) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (o *outage) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (l *line) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if o.cut.Load() {
+		if l.cut.Load() {
 			for _, c := range cmds {
 				c.SetErr(errCut)
 			}
@@ -102,13 +101,13 @@ func (o *outage) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 	}
 }
 
-// newBench makes a queue of its own name on a client of its own to the server
+// newRig makes a queue of its own name on a client of its own to the server
 // of client.
-func newBench(t testing.TB, client redis.UniversalClient, cfg Config) *bench {
+func newRig(t testing.TB, client redis.UniversalClient, cfg Config) *rig {
 	t.Helper()
 	own := newClient(&redis.Options{Addr: client.(*redis.Client).Options().Addr})
 	t.Cleanup(func() { own.Close() })
-	b := &bench{line: outage{beat: make(chan struct{}, 100)}}
+	b := &rig{line: line{beat: make(chan struct{}, 100)}}
 	own.AddHook(&b.line)
 	cfg.Name = strings.ReplaceAll(t.Name(), "/", ".")
 	b.Queue = New(own, cfg)
@@ -127,7 +126,7 @@ func ask(prompt string) leafserve.Request {
 	return leafserve.Request{Prompt: prompt, Steps: &steps, Seed: &seed}
 }
 
-func (b *bench) enqueue(t testing.TB, prompt string) leafserve.Job {
+func (b *rig) enqueue(t testing.TB, prompt string) leafserve.Job {
 	t.Helper()
 	job, err := b.Enqueue(t.Context(), ask(prompt), EnqueueOptions{})
 	if err != nil {
@@ -136,7 +135,7 @@ func (b *bench) enqueue(t testing.TB, prompt string) leafserve.Job {
 	return job
 }
 
-func (b *bench) job(t testing.TB, id string) leafserve.Job {
+func (b *rig) job(t testing.TB, id string) leafserve.Job {
 	t.Helper()
 	job, err := b.Job(t.Context(), id)
 	if err != nil {
@@ -146,7 +145,7 @@ func (b *bench) job(t testing.TB, id string) leafserve.Job {
 }
 
 // claimed claims the next job as a worker would and fails when there is none.
-func (b *bench) claimed(t testing.TB) *claim {
+func (b *rig) claimed(t testing.TB) *claim {
 	t.Helper()
 	c, err := b.claim(t.Context(), "test")
 	if err != nil || c == nil {
@@ -156,7 +155,7 @@ func (b *bench) claimed(t testing.TB) *claim {
 }
 
 // done waits for the end of a job and returns it.
-func (b *bench) done(t testing.TB, id string) leafserve.Job {
+func (b *rig) done(t testing.TB, id string) leafserve.Job {
 	t.Helper()
 	all := b.follow(t, id, "")
 	var job leafserve.Job
@@ -167,7 +166,7 @@ func (b *bench) done(t testing.TB, id string) leafserve.Job {
 }
 
 // follow collects a job's events up to its end.
-func (b *bench) follow(t testing.TB, id, after string) []leafserve.Event {
+func (b *rig) follow(t testing.TB, id, after string) []leafserve.Event {
 	t.Helper()
 	var all []leafserve.Event
 	for e, err := range b.Events(within(t), id, after) {
@@ -183,7 +182,7 @@ func (b *bench) follow(t testing.TB, id, after string) []leafserve.Event {
 }
 
 // work starts a worker; stop ends it and waits for that.
-func (b *bench) work(t testing.TB, cfg WorkerConfig, run leafserve.Runner) (stop func()) {
+func (b *rig) work(t testing.TB, cfg WorkerConfig, run leafserve.Runner) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -204,7 +203,7 @@ func (b *bench) work(t testing.TB, cfg WorkerConfig, run leafserve.Runner) (stop
 }
 
 // age lets d pass for all that counts time in Redis: expiry and leases.
-func (b *bench) age(t testing.TB, d time.Duration) {
+func (b *rig) age(t testing.TB, d time.Duration) {
 	t.Helper()
 	ctx := t.Context()
 	names, err := b.client.Keys(ctx, strings.TrimSuffix(b.keys.jobs, "jobs")+"*").Result()

@@ -14,7 +14,7 @@ import (
 	"leafserve"
 )
 
-func testCancelQueued(t *testing.T, b *bench) {
+func testCancelQueued(t *testing.T, b *rig) {
 	id, next := b.enqueue(t, "p").ID, b.enqueue(t, "next").ID
 	for range 2 { // idempotent
 		job, err := b.Cancel(t.Context(), id)
@@ -30,7 +30,7 @@ func testCancelQueued(t *testing.T, b *bench) {
 	}
 }
 
-func testCancelRunning(t *testing.T, b *bench) {
+func testCancelRunning(t *testing.T, b *rig) {
 	var latencies []time.Duration
 	stopped := make(chan time.Time, 1)
 	g := newGate()
@@ -58,7 +58,7 @@ func testCancelRunning(t *testing.T, b *bench) {
 	t.Logf("from Cancel to the end of the runner's context: median %v, worst of %d %v", latencies[10], len(latencies), latencies[19])
 }
 
-func testCancelDead(t *testing.T, b *bench) {
+func testCancelDead(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	b.claimed(t) // and dies
 	if job, err := b.Cancel(t.Context(), id); err != nil || job.State != leafserve.StateRunning {
@@ -71,7 +71,7 @@ func testCancelDead(t *testing.T, b *bench) {
 	}
 }
 
-func testDeadWorker(t *testing.T, b *bench) {
+func testDeadWorker(t *testing.T, b *rig) {
 	dead, next := b.enqueue(t, "dead"), b.enqueue(t, "next")
 	b.claimed(t) // and dies
 	b.age(t, b.cfg.Lease-time.Second)
@@ -91,7 +91,7 @@ func testDeadWorker(t *testing.T, b *bench) {
 
 // testManyDead has more live leases before the one that ran out than one
 // XAUTOCLAIM looks at.
-func testManyDead(t *testing.T, b *bench) {
+func testManyDead(t *testing.T, b *rig) {
 	var held []*claim
 	for i := range 30 {
 		b.enqueue(t, fmt.Sprint(i))
@@ -108,7 +108,7 @@ func testManyDead(t *testing.T, b *bench) {
 	}
 }
 
-func testBeat(t *testing.T, b *bench) {
+func testBeat(t *testing.T, b *rig) {
 	b.enqueue(t, "p")
 	c := b.claimed(t)
 	b.age(t, b.cfg.Lease)
@@ -120,7 +120,7 @@ func testBeat(t *testing.T, b *bench) {
 	}
 }
 
-func testBeats(t *testing.T, b *bench) {
+func testBeats(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	b.work(t, WorkerConfig{}, func(ctx context.Context, job leafserve.Job, _ leafserve.Report) (leafserve.Result, error) {
 		for range 5 {
@@ -133,7 +133,7 @@ func testBeats(t *testing.T, b *bench) {
 	}
 }
 
-func testLostLease(t *testing.T, b *bench) {
+func testLostLease(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	slow := b.claimed(t)
 	b.age(t, b.cfg.Lease)
@@ -166,7 +166,7 @@ func testLostLease(t *testing.T, b *bench) {
 
 // TestLostWhileRunning has a worker that sleeps through its lease and wakes up.
 func TestLostWhileRunning(t *testing.T) {
-	b := newBench(t, startEmbedded(t), Config{})
+	b := newRig(t, startEmbedded(t), Config{})
 	id := b.enqueue(t, "p").ID
 	g := newGate()
 	ended := make(chan error, 1)
@@ -187,7 +187,7 @@ func TestLostWhileRunning(t *testing.T) {
 	}
 }
 
-func testMaxAttempts(t *testing.T, b *bench) {
+func testMaxAttempts(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	for range 2 {
 		b.claimed(t) // and dies
@@ -202,7 +202,7 @@ func testMaxAttempts(t *testing.T, b *bench) {
 	}
 }
 
-func testPoison(t *testing.T, b *bench) {
+func testPoison(t *testing.T, b *rig) {
 	b.work(t, WorkerConfig{}, func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
 		if job.Request.Prompt == "poison" {
 			var nothing *leafserve.Result
@@ -221,7 +221,7 @@ func testPoison(t *testing.T, b *bench) {
 	}
 }
 
-func testRunnerErrors(t *testing.T, b *bench) {
+func testRunnerErrors(t *testing.T, b *rig) {
 	g := newGate()
 	b.work(t, WorkerConfig{}, g.run)
 	for _, tc := range []struct {
@@ -259,17 +259,22 @@ func TestResultThatIsNoJSON(t *testing.T) {
 	}
 }
 
-func testFinishRetried(t *testing.T, b *bench) {
+func testFinishRetried(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	c := b.claimed(t)
 	b.finish(t, c)
 	b.finish(t, c) // as go-redis does when the first reply was lost
+	for _, out := range []outcome{{state: leafserve.StateQueued}, failed(c, errors.New("changed its mind"))} {
+		if ok, err := b.write(t.Context(), c, &progress{}, out); ok || err != nil {
+			t.Errorf("write %s after the end = %v, %v, want it refused", out.state, ok, err)
+		}
+	}
 	if got, want := kinds(t, b.follow(t, id, "")), []string{"queued 0", "running", "done"}; !slices.Equal(got, want) {
 		t.Errorf("events = %v, want %v", got, want)
 	}
 }
 
-func testStopRequeues(t *testing.T, b *bench) {
+func testStopRequeues(t *testing.T, b *rig) {
 	b.cfg.MaxAttempts = 1 // a job given back has not used one
 	id := b.enqueue(t, "given back").ID
 	later := b.enqueue(t, "later").ID
@@ -290,7 +295,7 @@ func testStopRequeues(t *testing.T, b *bench) {
 
 // TestStopWakes has an idle worker that takes over what another gives back.
 func TestStopWakes(t *testing.T) {
-	b := newBench(t, startEmbedded(t), Config{Lease: time.Hour}) // looks by itself each quarter of it
+	b := newRig(t, startEmbedded(t), Config{Lease: time.Hour}) // looks by itself each quarter of it
 	id := b.enqueue(t, "p").ID
 	g := newGate()
 	stop := b.work(t, WorkerConfig{Grace: time.Nanosecond}, g.run)
@@ -303,7 +308,7 @@ func TestStopWakes(t *testing.T) {
 	}
 }
 
-func testStopWaits(t *testing.T, b *bench) {
+func testStopWaits(t *testing.T, b *rig) {
 	id, next := b.enqueue(t, "p").ID, b.enqueue(t, "next").ID
 	g := newGate()
 	stop := b.work(t, WorkerConfig{Grace: time.Hour}, g.run)
@@ -318,7 +323,7 @@ func testStopWaits(t *testing.T, b *bench) {
 	}
 }
 
-func testStopCanceled(t *testing.T, b *bench) {
+func testStopCanceled(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	c := b.claimed(t)
 	if _, err := b.Cancel(t.Context(), id); err != nil {
@@ -334,7 +339,7 @@ func testStopCanceled(t *testing.T, b *bench) {
 
 // testAway cuts the line while a job runs: the runner is not held up, and its
 // last step and its result are there when the line is back.
-func testAway(t *testing.T, b *bench) {
+func testAway(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	returned := make(chan struct{})
 	b.work(t, WorkerConfig{}, func(_ context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
@@ -365,7 +370,7 @@ func testAway(t *testing.T, b *bench) {
 	}
 }
 
-func testUnavailable(t *testing.T, b *bench) {
+func testUnavailable(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	b.line.cut.Store(true)
 	ctx := t.Context()
