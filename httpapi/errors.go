@@ -57,7 +57,7 @@ func (s *Server) handleError(err error, c echo.Context) {
 		s.cfg.Log.Error("internal error", "err", err, "route", c.Path(), "request", id)
 	}
 	if c.Response().Committed {
-		return // it broke half way: the client sees a short body
+		return // an event stream that broke: its client misses done and comes again
 	}
 	if out.retry > 0 {
 		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(out.retry.Seconds()))))
@@ -131,13 +131,10 @@ type jobError struct {
 }
 
 func newJobError(job leafserve.Job) jobError {
-	switch {
-	case job.Error != nil:
-		return jobError{id: job.ID, message: job.Error.Message, param: job.Error.Param, kind: job.Error.Kind}
-	case job.State == leafserve.StateCanceled:
-		return jobError{id: job.ID, message: "the job was canceled", kind: leafserve.Canceled}
+	if job.Error == nil {
+		return jobError{id: job.ID, message: "the job ended without pictures", kind: leafserve.Internal}
 	}
-	return jobError{id: job.ID, message: "the job failed", kind: leafserve.Internal}
+	return jobError{id: job.ID, message: job.Error.Message, param: job.Error.Param, kind: job.Error.Kind}
 }
 
 // Error gives the message and the job.

@@ -103,7 +103,7 @@ func (s *Server) dressed(event leafserve.Event) leafserve.Event {
 	}
 	job, err := s.inlinePictures(job)
 	if err != nil {
-		return event // the URLs in it still work, or say what is wrong
+		return event // with URLs, which say what is wrong with the pictures
 	}
 	if data, err := json.Marshal(job); err == nil {
 		event.Data = data

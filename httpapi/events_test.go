@@ -106,13 +106,13 @@ func TestEventsReplay(t *testing.T) {
 	}
 }
 
-// A stream that is silent for longer than ReadTimeout lives on its heartbeat,
-// and sees what happens later.
-func TestEventsHeartbeat(t *testing.T) {
+// Neither a stream nor a waiting request is cut when it is silent for longer
+// than ReadTimeout: the stream lives on its heartbeat, which here is the clock.
+func TestWaitingOutlivesReadTimeout(t *testing.T) {
 	h := newHeld()
 	w := start(t, h.run, func(c *httpapi.Config) { c.ReadTimeout, c.Heartbeat = 20*time.Millisecond, 5*time.Millisecond })
-	id := parse[leafserve.Job](t, w.do("POST", "/generate", owl, "Prefer: respond-async")).ID
-	resp, body := follow(t, w, id, "")
+	answer := w.goPost(owl)
+	resp, body := follow(t, w, <-h.started, "")
 	if got := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || got != "text/event-stream" {
 		t.Fatalf("got %d, %s", resp.StatusCode, got)
 	}
@@ -132,6 +132,9 @@ func TestEventsHeartbeat(t *testing.T) {
 	}
 	if last.kind != "done" {
 		t.Errorf("last event = %+v, want done", last)
+	}
+	if r := <-answer; r.status != http.StatusOK {
+		t.Errorf("the waiting request got %d %s, want 200", r.status, r.body)
 	}
 }
 

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"leafserve"
@@ -135,6 +139,30 @@ func TestGenerateIdempotent(t *testing.T) {
 	wantError(t, w.do("POST", "/generate", owl, "Idempotency-Key: "+strings.Repeat("k", 256)), http.StatusBadRequest, "Idempotency-Key", "255")
 }
 
+// A hundred clients at once get a hundred pictures, each its own.
+func TestParallel(t *testing.T) {
+	w := start(t, nil)
+	var clients sync.WaitGroup
+	for seed := range uint64(100) {
+		clients.Go(func() {
+			r, err := w.try(context.Background(), "POST", "/generate", fmt.Sprintf(`{"prompt":"owl %d","seed":%d}`, seed, seed))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var job leafserve.Job
+			if err := json.Unmarshal(r.body, &job); err != nil || r.status != http.StatusOK {
+				t.Errorf("seed %d: %d %s, %v", seed, r.status, r.body, err)
+				return
+			}
+			if len(job.Images) != 1 || job.Images[0].Seed != seed || job.Request.Prompt != fmt.Sprintf("owl %d", seed) {
+				t.Errorf("seed %d got %s", seed, r.body)
+			}
+		})
+	}
+	clients.Wait()
+}
+
 func TestQueueFull(t *testing.T) {
 	h := newHeld()
 	w := start(t, h.run)
@@ -147,7 +175,7 @@ func TestQueueFull(t *testing.T) {
 		}
 	}
 	r := w.do("POST", "/generate", owl, async)
-	wantError(t, r, http.StatusTooManyRequests, "", "3 jobs are waiting")
+	wantError(t, r, http.StatusTooManyRequests, "", "100 jobs are waiting")
 	if r.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
@@ -219,15 +247,22 @@ func TestGenerateJobEndsBadly(t *testing.T) {
 	t.Run("canceled by somebody", func(t *testing.T) {
 		h := newHeld()
 		w := start(t, h.run)
-		answer := make(chan reply, 1)
-		go func() {
-			r, err := w.try(context.Background(), "POST", "/generate", owl)
-			if err != nil {
-				t.Error(err)
-			}
-			answer <- r
-		}()
+		answer := w.goPost(owl)
 		w.do("DELETE", "/jobs/"+<-h.started, "")
 		wantError(t, <-answer, 499, "", "canceled")
 	})
+}
+
+// BenchmarkGenerate measures what HTTP and the queue add to a picture: the
+// runner only stores a tiny PNG.
+func BenchmarkGenerate(b *testing.B) {
+	log := slog.Default()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	b.Cleanup(func() { slog.SetDefault(log) })
+	w := start(b, nil)
+	for b.Loop() {
+		if r := w.do("POST", "/generate", owl); r.status != http.StatusOK {
+			b.Fatalf("got %d %s", r.status, r.body)
+		}
+	}
 }

@@ -73,7 +73,7 @@ func (s *Server) sendPicture(c echo.Context, image leafserve.Image, media string
 }
 
 // inlinePictures puts the bytes into the images of a job whose request asked
-// for that. A picture that has expired keeps only its URL.
+// for that. The error is of the first picture that cannot be read.
 func (s *Server) inlinePictures(job leafserve.Job) (leafserve.Job, error) {
 	if job.Request.Response != "b64_json" {
 		return job, nil
@@ -81,13 +81,10 @@ func (s *Server) inlinePictures(job leafserve.Job) (leafserve.Job, error) {
 	job.Images = slices.Clone(job.Images)
 	for i := range job.Images {
 		data, err := s.readPicture(job.Images[i])
-		switch leafserve.KindOf(err) {
-		case "":
-			job.Images[i].B64JSON = base64.StdEncoding.EncodeToString(data)
-		case leafserve.NotFound, leafserve.Gone:
-		default:
+		if err != nil {
 			return job, err
 		}
+		job.Images[i].B64JSON = base64.StdEncoding.EncodeToString(data)
 	}
 	return job, nil
 }

@@ -29,8 +29,9 @@ func TestJobs(t *testing.T) {
 		t.Errorf("empty page = %s", r.body)
 	}
 	wantError(t, w.do("GET", "/jobs?state=done", ""), http.StatusBadRequest, "state", "succeeded")
+	wantError(t, w.do("GET", "/jobs?cursor=x", ""), http.StatusBadRequest, "cursor", "")
 	for _, limit := range []string{"0", "101", "x", "1e3", "99999999999999999999"} {
-		wantError(t, w.do("GET", "/jobs?limit="+limit, ""), http.StatusBadRequest, "limit", "100")
+		wantError(t, w.do("GET", "/jobs?limit="+limit, ""), http.StatusBadRequest, "limit", "want")
 	}
 	wantError(t, w.do("GET", "/jobs/nosuch", ""), http.StatusNotFound, "", "")
 	wantError(t, w.do("DELETE", "/jobs/nosuch", ""), http.StatusNotFound, "", "")

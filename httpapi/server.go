@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -27,7 +28,8 @@ type Jobs interface {
 	// Job gives a job as it stands.
 	Job(ctx context.Context, id string) (leafserve.Job, error)
 	// List gives jobs, newest first, and the cursor of the next page, "" at the
-	// end. state "" means all.
+	// end. state "" means all. Invalid for an unknown state or cursor and for a
+	// limit that is too small or too large.
 	List(ctx context.Context, state leafserve.State, limit int, cursor string) (jobs []leafserve.Job, next string, err error)
 	// Cancel asks a job to stop; one that has ended stays as it is.
 	Cancel(ctx context.Context, id string) (leafserve.Job, error)
@@ -51,7 +53,7 @@ type Check struct {
 	Run  func(context.Context) error
 }
 
-// Config is what a server needs.
+// Config is what a server needs. A limit of zero takes the value of DefaultConfig.
 type Config struct {
 	Jobs     Jobs                  // required
 	Pictures Pictures              // required
@@ -68,28 +70,24 @@ type Config struct {
 	Ready []Check      // besides the queue's Ping
 	Log   *slog.Logger // nil for slog.Default()
 
-	MaxBody     int64         // bytes of a request body; 0 means 16 MiB
-	ReadTimeout time.Duration // for headers and body; 0 means a minute
-	Heartbeat   time.Duration // between comments on a silent event stream; 0 means 15 s
-	Grace       time.Duration // for waiting requests when the server stops; 0 means 30 s
+	MaxBody     int64         // bytes of a request body; default 16 MiB
+	ReadTimeout time.Duration // for headers and body together; default a minute
+	Heartbeat   time.Duration // between comments on a silent event stream; default 15 s
+	Grace       time.Duration // for waiting requests when the server stops; default 30 s
 }
 
-func (c Config) withDefaults() Config {
-	if c.Log == nil {
-		c.Log = slog.Default()
-	}
-	if c.MaxBody == 0 {
-		c.MaxBody = 16 << 20
-	}
-	if c.ReadTimeout == 0 {
-		c.ReadTimeout = time.Minute
-	}
-	if c.Heartbeat == 0 {
-		c.Heartbeat = 15 * time.Second
-	}
-	if c.Grace == 0 {
-		c.Grace = 30 * time.Second
-	}
+// DefaultConfig gives the limits; the parts that are required are the caller's.
+func DefaultConfig() Config {
+	return Config{MaxBody: 16 << 20, ReadTimeout: time.Minute, Heartbeat: 15 * time.Second, Grace: 30 * time.Second}
+}
+
+func (c Config) orDefault() Config {
+	d := DefaultConfig()
+	c.Log = cmp.Or(c.Log, slog.Default())
+	c.MaxBody = cmp.Or(c.MaxBody, d.MaxBody)
+	c.ReadTimeout = cmp.Or(c.ReadTimeout, d.ReadTimeout)
+	c.Heartbeat = cmp.Or(c.Heartbeat, d.Heartbeat)
+	c.Grace = cmp.Or(c.Grace, d.Grace)
 	return c
 }
 
@@ -118,7 +116,7 @@ func New(cfg Config) (*Server, error) {
 	if len(cfg.Models) == 0 {
 		return nil, errors.New("no model to serve: Config.Models is empty")
 	}
-	s := &Server{cfg: cfg.withDefaults(), echo: echo.New()}
+	s := &Server{cfg: cfg.orDefault(), echo: echo.New()}
 	s.stopping, s.endStreams = context.WithCancel(context.Background())
 	s.overdue, s.endWaits = context.WithCancel(context.Background())
 	s.echo.HTTPErrorHandler = s.handleError

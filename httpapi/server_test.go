@@ -1,12 +1,15 @@
 package httpapi_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"leafserve"
 	"leafserve/httpapi"
 	"leafserve/tensor"
+	"leafserve/web"
 )
 
 func TestNewNeedsAModel(t *testing.T) {
@@ -152,22 +156,31 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// The whole page is there, under its policy, and is asked for again only when
+// it changes.
 func TestPage(t *testing.T) {
 	w := start(t, nil)
-	r := w.do("GET", "/", "")
-	if r.status != http.StatusOK || !strings.HasPrefix(r.header.Get("Content-Type"), "text/html") || !strings.Contains(string(r.body), "page") {
-		t.Errorf("/ = %d %s %q", r.status, r.header.Get("Content-Type"), r.body)
+	media := map[string]string{".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+	files, err := fs.Glob(web.Files(), "*")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("page files = %q, %v", files, err)
 	}
-	if csp := r.header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'; script-src 'self';") || strings.Contains(csp, "unsafe") {
-		t.Errorf("Content-Security-Policy = %q", csp)
-	}
-	for path, media := range map[string]string{"/app.js": "text/javascript", "/style.css": "text/css"} {
-		if r := w.do("GET", path, ""); r.status != http.StatusOK || !strings.HasPrefix(r.header.Get("Content-Type"), media) {
-			t.Errorf("%s = %d %s", path, r.status, r.header.Get("Content-Type"))
+	for _, name := range files {
+		route := "/" + strings.Replace(name, "index.html", "", 1)
+		r := w.do("GET", route, "")
+		want, err := fs.ReadFile(web.Files(), name)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if again := w.do("GET", "/app.js", "", "If-None-Match: "+w.do("GET", "/app.js", "").header.Get("ETag")); again.status != http.StatusNotModified {
-		t.Errorf("unchanged page file = %d, want 304", again.status)
+		if r.status != http.StatusOK || !strings.HasPrefix(r.header.Get("Content-Type"), media[path.Ext(name)]) || !bytes.Equal(r.body, want) {
+			t.Errorf("%s = %d, %s, %d bytes of %d", route, r.status, r.header.Get("Content-Type"), len(r.body), len(want))
+		}
+		if csp := r.header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'; script-src 'self';") || strings.Contains(csp, "unsafe") {
+			t.Errorf("%s: Content-Security-Policy = %q", route, csp)
+		}
+		if again := w.do("GET", route, "", "If-None-Match: "+r.header.Get("ETag")); again.status != http.StatusNotModified {
+			t.Errorf("%s, unchanged = %d, want 304", route, again.status)
+		}
 	}
 }
 
@@ -191,14 +204,7 @@ func TestStopAnswersWaiting(t *testing.T) {
 	h := newHeld()
 	defer close(h.release)
 	w := start(t, h.run, func(c *httpapi.Config) { c.Grace = time.Millisecond })
-	answer := make(chan reply, 1)
-	go func() {
-		r, err := w.try(context.Background(), "POST", "/generate", owl)
-		if err != nil {
-			t.Error(err)
-		}
-		answer <- r
-	}()
+	answer := w.goPost(owl)
 	id := <-h.started
 	if err := w.stop(); err != nil {
 		t.Errorf("Serve = %v", err)
@@ -217,14 +223,7 @@ func TestStopAnswersWaiting(t *testing.T) {
 func TestStopWaitsForResults(t *testing.T) {
 	h := newHeld()
 	w := start(t, h.run, func(c *httpapi.Config) { c.Grace = time.Minute })
-	answer := make(chan reply, 1)
-	go func() {
-		r, err := w.try(context.Background(), "POST", "/generate", owl)
-		if err != nil {
-			t.Error(err)
-		}
-		answer <- r
-	}()
+	answer := w.goPost(owl)
 	<-h.started
 	stopped := make(chan error, 1)
 	go func() { stopped <- w.stop() }()

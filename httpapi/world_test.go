@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"leafserve"
@@ -23,6 +22,7 @@ import (
 	"leafserve/httpapi"
 	"leafserve/queue"
 	"leafserve/tensor"
+	"leafserve/web"
 )
 
 // model is what test requests are checked against.
@@ -33,7 +33,7 @@ var model = leafserve.ModelInfo{
 
 // world is a server on a real listener, with a queue and a picture folder.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	url      string
 	queue    *queue.Queue
 	cut      func() // ends Redis
@@ -43,7 +43,7 @@ type world struct {
 }
 
 // start serves jobs that run does; nil is paint.
-func start(t *testing.T, run leafserve.Runner, tweak ...func(*httpapi.Config)) *world {
+func start(t testing.TB, run leafserve.Runner, tweak ...func(*httpapi.Config)) *world {
 	t.Helper()
 	folder, err := gallery.Open(t.TempDir())
 	if err != nil {
@@ -56,8 +56,7 @@ func start(t *testing.T, run leafserve.Runner, tweak ...func(*httpapi.Config)) *
 	w.startQueue(run)
 	cfg := httpapi.Config{
 		Jobs: jobs{w.queue}, Pictures: folder, Models: []leafserve.ModelInfo{model}, CheckRequest: checkNames, Encode: fakeEncode,
-		Page:    fstest.MapFS{"index.html": {Data: []byte("<!doctype html>page")}, "app.js": {Data: []byte("1")}, "style.css": {Data: []byte("a{}")}},
-		Log:     slog.New(slog.NewJSONHandler(w.logs, nil)),
+		Page: web.Files(), Log: slog.New(slog.NewJSONHandler(w.logs, nil)),
 		MaxBody: 1 << 20,
 	}
 	for _, f := range tweak {
@@ -86,7 +85,7 @@ func start(t *testing.T, run leafserve.Runner, tweak ...func(*httpapi.Config)) *
 }
 
 // maxQueued is how many jobs may wait in a test's queue.
-const maxQueued = 3
+const maxQueued = 100
 
 // startQueue starts an embedded Redis and a worker.
 func (w *world) startQueue(run leafserve.Runner) {
@@ -216,6 +215,19 @@ func (w *world) try(ctx context.Context, method, path, body string, headers ...s
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	return reply{resp.StatusCode, resp.Header, data}, err
+}
+
+// goPost starts a POST /generate and gives its answer later.
+func (w *world) goPost(body string) <-chan reply {
+	answer := make(chan reply, 1)
+	go func() {
+		r, err := w.try(context.Background(), "POST", "/generate", body)
+		if err != nil {
+			w.t.Error(err)
+		}
+		answer <- r
+	}()
+	return answer
 }
 
 // parse reads a JSON body.
