@@ -149,3 +149,15 @@ func withSigmaKey(implied map[string]any, sigmas string) map[string]any {
 	}
 	return out
 }
+
+// ImpliedSigmas is the layout of noise levels that a name stands for beside the
+// scheduler: karras for A1111's "DPM++ 2M Karras"; "" for most.
+func ImpliedSigmas(name string) string {
+	_, implied, _ := Canonical(name) // a name that is none implies nothing
+	for layout, key := range sigmaKeys {
+		if implied[key] == true {
+			return layout
+		}
+	}
+	return ""
+}

@@ -200,6 +200,60 @@ func TestSampleErrors(t *testing.T) {
 	}
 }
 
+// TestHeunClips: with both of a step's estimates clipped to 1, the path towards
+// 1 is straight.
+func TestHeunClips(t *testing.T) {
+	c, err := ParseConfig("heun", sd15, map[string]any{"prediction_type": "sample", "clip_sample": true, "timestep_spacing": "trailing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSchedule("heun", c, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var inputs []float64
+	model := func(_ context.Context, x tensor.Tensor, _ float64) (tensor.Tensor, error) {
+		inputs = append(inputs, float64(x.Data[0]))
+		return tensor.Tensor{Shape: x.Shape, Data: []float32{10}}, nil
+	}
+	if _, err := Sample(context.Background(), s, model, tensor.Tensor{Shape: []int{1, 1, 1, 1}, Data: []float32{1}}, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	from, to := s.Sigmas[0], s.Sigmas[1]
+	want := (1 + (from-1)*to/from) / math.Hypot(1, to)
+	if len(inputs) != 3 || math.Abs(inputs[2]-want) > 1e-6 {
+		t.Errorf("network inputs %v, want 3, the last %v", inputs, want)
+	}
+}
+
+func TestDPMOrder(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		c     Config
+		steps int
+		want  []int // of the first three and the last three steps
+	}{
+		{"2, few steps, to zero", Config{SolverOrder: 2, LowerOrderFinal: true, FinalSigmasType: "zero"}, 14, []int{1, 2, 2, 2, 2, 1}},
+		{"2, few steps", Config{SolverOrder: 2, LowerOrderFinal: true, FinalSigmasType: "sigma_min"}, 14, []int{1, 2, 2, 2, 2, 1}},
+		{"2, many steps", Config{SolverOrder: 2, LowerOrderFinal: true, FinalSigmasType: "sigma_min"}, 15, []int{1, 2, 2, 2, 2, 2}},
+		{"2, many steps, Euler at the end", Config{SolverOrder: 2, EulerAtFinal: true, FinalSigmasType: "sigma_min"}, 15, []int{1, 2, 2, 2, 2, 1}},
+		{"3, few steps", Config{SolverOrder: 3, LowerOrderFinal: true, FinalSigmasType: "zero"}, 14, []int{1, 2, 3, 3, 2, 1}},
+		{"3, many steps, to zero", Config{SolverOrder: 3, LowerOrderFinal: true, FinalSigmasType: "zero"}, 15, []int{1, 2, 3, 3, 3, 1}},
+		{"3, never lower", Config{SolverOrder: 3, FinalSigmasType: "sigma_min"}, 14, []int{1, 2, 3, 3, 3, 3}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := &Schedule{Config: tc.c, Timesteps: make([]float64, tc.steps)}
+			var got []int
+			for _, i := range []int{0, 1, 2, tc.steps - 3, tc.steps - 2, tc.steps - 1} {
+				got = append(got, s.dpmOrder(i))
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("orders %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
 // TestSampleKeepsNoise: callers use the same noise for several runs.
 func TestSampleKeepsNoise(t *testing.T) {
 	model := func(_ context.Context, x tensor.Tensor, at float64) (tensor.Tensor, error) {

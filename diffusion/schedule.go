@@ -48,14 +48,8 @@ func NewSchedule(name string, c Config, steps int) (*Schedule, error) {
 	if steps < 1 || steps > c.NumTrainTimesteps {
 		return nil, leafserve.InvalidField("steps", "steps is %d, want 1 to %d, the timesteps the network was trained on", steps, c.NumTrainTimesteps)
 	}
-	if row := schedulers[short]; row.class == schedulers["dpmpp_2m"].class {
-		short = "dpmpp_2m"
-		if c.AlgorithmType == "sde-dpmsolver++" {
-			short = "dpmpp_2m_sde"
-		}
-	}
-	s := &Schedule{Name: short, Config: c}
-	if err := schedulers[short].levels(s, steps); err != nil {
+	s := &Schedule{Name: c.configured(short), Config: c}
+	if err := schedulers[s.Name].levels(s, steps); err != nil {
 		return nil, err
 	}
 	if t := s.Timesteps[0]; t > float64(c.NumTrainTimesteps-1) {
@@ -150,8 +144,7 @@ func (s *Schedule) eulerLevels(steps int) error {
 	timesteps := c.timesteps(steps)
 	sigmas := make([]float64, steps, steps+2)
 	for i, t := range timesteps {
-		timesteps[i] = float64(float32(t)) // the network's input is a float32
-		sigmas[i] = interpolate(s.train, timesteps[i])
+		sigmas[i] = interpolate(s.train, t)
 	}
 	if c.InterpolationType == "log_linear" {
 		sigmas = exponential(s.train[0], s.train[len(s.train)-1], steps+1)

@@ -130,6 +130,30 @@ func ParseConfig(name string, raw, override map[string]any) (Config, error) {
 	return c, c.validate()
 }
 
+// DefaultScheduler is the short name of the scheduler that a model's
+// scheduler_config.json describes.
+func DefaultScheduler(raw map[string]any) (short string, err error) {
+	class, _ := raw["_class_name"].(string)
+	c, err := ParseConfig(class, raw, nil)
+	if err != nil {
+		return "", err
+	}
+	short, _, err = Canonical(class)
+	return c.configured(short), err
+}
+
+// configured is the scheduler that runs under c where a class has several: the
+// algorithm decides between DPM-Solver++'s two.
+func (c Config) configured(short string) string {
+	switch {
+	case schedulers[short].class != schedulers["dpmpp_2m"].class:
+		return short
+	case c.AlgorithmType == "sde-dpmsolver++":
+		return "dpmpp_2m_sde"
+	}
+	return "dpmpp_2m"
+}
+
 // decodeInto sets c's fields from JSON values; null keeps what is there.
 func decodeInto(c *Config, values map[string]any) error {
 	if v, _ := values["lambda_min_clipped"].(string); v == "-inf" {

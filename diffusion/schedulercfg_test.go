@@ -58,6 +58,35 @@ func TestCanonicalRefuses(t *testing.T) {
 	}
 }
 
+func TestDefaultScheduler(t *testing.T) {
+	for _, tc := range []struct {
+		raw  map[string]any
+		want string
+	}{
+		{map[string]any{"_class_name": "DPMSolverMultistepScheduler"}, "dpmpp_2m"},
+		{map[string]any{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}, "dpmpp_2m_sde"},
+		{map[string]any{"_class_name": "EulerAncestralDiscreteScheduler", "algorithm_type": "sde-dpmsolver++"}, "euler_a"},
+	} {
+		if got, err := DefaultScheduler(tc.raw); err != nil || got != tc.want {
+			t.Errorf("DefaultScheduler(%v) = %q, %v, want %q", tc.raw, got, err, tc.want)
+		}
+	}
+	_, err := DefaultScheduler(sd15)
+	checkInvalid(t, err, "scheduler", "PNDMScheduler is not supported yet")
+	_, err = DefaultScheduler(map[string]any{"_class_name": "LCMScheduler", "beta_start": "x"})
+	checkInvalid(t, err, "scheduler_config", "beta_start")
+}
+
+func TestImpliedSigmas(t *testing.T) {
+	for name, want := range map[string]string{
+		"DPM++ 2M Karras": "karras", "Euler Exponential": "exponential", "DPM++ 2M": "", "euler": "", "plms": "",
+	} {
+		if got := ImpliedSigmas(name); got != want {
+			t.Errorf("ImpliedSigmas(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
 // checkInvalid wants an Invalid error about field that contains text.
 func checkInvalid(t *testing.T, err error, field, text string) {
 	t.Helper()
@@ -128,6 +157,20 @@ func TestParseConfigOrder(t *testing.T) {
 		}
 		if s.Name != tc.want || s.Config.UseKarrasSigmas != tc.karras {
 			t.Errorf("%s over %v and %v runs %s, Karras %v, want %s, %v", tc.name, tc.raw, tc.override, s.Name, s.Config.UseKarrasSigmas, tc.want, tc.karras)
+		}
+	}
+}
+
+// TestParseConfigSiblings: values of DEIS and UniPC files stand for the nearest
+// that DPM-Solver has.
+func TestParseConfigSiblings(t *testing.T) {
+	for _, raw := range []map[string]any{
+		{"_class_name": "DEISMultistepScheduler", "algorithm_type": "deis", "solver_type": "logrho"},
+		{"_class_name": "UniPCMultistepScheduler", "solver_type": "bh2"},
+	} {
+		c, err := ParseConfig("DPMSolverMultistepScheduler", raw, nil)
+		if err != nil || c.AlgorithmType != "dpmsolver++" || c.SolverType != "midpoint" {
+			t.Errorf("ParseConfig(%v) = %s, %s, %v, want dpmsolver++, midpoint", raw, c.AlgorithmType, c.SolverType, err)
 		}
 	}
 }
