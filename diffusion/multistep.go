@@ -45,12 +45,12 @@ func dpmMultistep(ctx context.Context, s *Schedule, denoise Denoiser, x tensor.T
 // order 1. c holds the factors of the prediction and its first two derivatives.
 func (s *Schedule) dpmStep(i int) (keep float64, weights []float64, noise float64) {
 	from, to := s.Sigmas[i], s.Sigmas[i+1]
-	h := lam32(to) - lam32(from)
+	h := math.Log(from / to)
 	order := s.dpmOrder(i)
 	var c [3]float64
 	switch s.Config.AlgorithmType {
 	case "dpmsolver++":
-		phi := -float64(float32(math.Exp(-h)) - 1)
+		phi := -math.Expm1(-h)
 		keep = to / from
 		c = [3]float64{phi, 1 - phi/h, 0.5 - (h-phi)/(h*h)}
 	case "sde-dpmsolver++":
@@ -75,7 +75,7 @@ func (s *Schedule) dpmWeights(i, order int, h float64, c [3]float64) []float64 {
 	if order == 1 {
 		return c[:1]
 	}
-	r0 := (lam32(s.Sigmas[i]) - lam32(s.Sigmas[i-1])) / h
+	r0 := math.Log(s.Sigmas[i-1]/s.Sigmas[i]) / h
 	if order == 2 {
 		return []float64{c[0] + c[1]/r0, -c[1] / r0}
 	}
@@ -98,13 +98,4 @@ func (s *Schedule) dpmOrder(i int) int {
 		return min(order, 2)
 	}
 	return order
-}
-
-func lam32(sigma float64) float64 {
-	if sigma == 0 {
-		return math.Inf(1)
-	}
-	s := float32(sigma)
-	a := float32(1 / math.Sqrt(float64(s)*float64(s)+1))
-	return float64(float32(math.Log(float64(a))) - float32(math.Log(float64(s*a))))
 }
