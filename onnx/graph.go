@@ -123,9 +123,13 @@ var storage = map[weights.DType]Type{weights.F32: Float, weights.F16: Float16, w
 // Stored places a checkpoint's tensor in the graph as it is stored, so possibly
 // in half precision. Want is its shape. Problems are kept for Model.
 func (g *Graph) Stored(name string, want ...int) Value {
+	if v, ok := g.weights[name]; ok {
+		return v
+	}
 	if !g.Has(name) {
 		g.Problem("missing tensor %s %v", name, want)
-		return Value{name, Float, want}
+		g.weights[name] = Value{name, Float, want} // asked for again, it is no second problem
+		return g.weights[name]
 	}
 	e, _ := g.checkpoint.Lookup(name)
 	return g.External(e, want...)

@@ -142,8 +142,8 @@ func (g *Graph) ShapeOf(x Value) Value {
 func (g *Graph) Concat(axis int, parts ...Value) Value {
 	shape := slices.Clone(parts[0].Shape)
 	for _, p := range parts[1:] {
-		if len(p.Shape) != len(shape) {
-			g.Problem("Concat: shapes %v and %v", shape, p.Shape)
+		if !joins(shape, p.Shape, axis) {
+			g.Problem("Concat: shapes %v and %v do not join along axis %d", shape, p.Shape, axis)
 			return parts[0]
 		}
 		if shape[axis] == Any || p.Shape[axis] == Any {
@@ -153,6 +153,19 @@ func (g *Graph) Concat(axis int, parts ...Value) Value {
 		}
 	}
 	return g.add("Concat", parts[0].Type, shape, parts, Attr{"axis", axis})
+}
+
+// joins says whether two shapes agree but for one axis.
+func joins(a, b []int, axis int) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, d := range a {
+		if i != axis && !fits(d, b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // Slice takes [from, to) along one axis; both lie within the extent.
