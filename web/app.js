@@ -172,7 +172,7 @@ function doneView(job, frame) {
     Scheduler: r.scheduler, Steps: r.steps, Guidance: r.guidance_scale, 'Left out': r.negative_prompt,
     Time: `${time(t.total_ms)}: waiting ${time(t.queued_ms)}, prompt ${time(t.encode_ms)}, steps ${time(t.denoise_ms)}, picture ${time(t.decode_ms)}` });
   return [
-    h('div', { class: 'row' }, save, button('Keep this seed', keepSeed), button('Copy link', () => copy(link(job), 'Link')), button('Copy as curl', () => copy(curl(job), 'Command'))),
+    h('div', { class: 'row' }, save, button('Keep seed', keepSeed), button('Copy link', () => copy(link(job), 'Link')), button('Copy as curl', () => copy(curl(job), 'Command'))),
     h('dl', { class: 'facts' }, facts.filter(([, v]) => v != null && v !== '').map(([k, v]) => [h('dt', {}, k), v === seed ? v : h('dd', { dir: 'auto' }, v)])),
     job.conditioning && tokensRead(job.conditioning)];
 }

@@ -58,6 +58,19 @@ func killedBeforeAnswer(t *testing.T, s *server, p *page) {
 	}
 }
 
+func answerCut(t *testing.T, s *server, p *page) {
+	s.refuse(refusal{status: 0})
+	p.fill("prompt", "a crab")
+	p.click("Make picture")
+	j := s.next()
+	p.wait(`location.hash.includes("job=j1") || advance(1000)`) // the browser itself may try again before the page does
+	j.succeed()
+	p.waitText(".facts", "Seed")
+	if len(s.created) > 0 || len(s.keys) != 2 || s.keys[0] != s.keys[1] {
+		t.Errorf("Idempotency-Keys = %q, want two equal ones and no second job", s.keys)
+	}
+}
+
 func forgottenJob(t *testing.T, s *server, p *page) {
 	j := start(s, p, "a crab")
 	s.stop()

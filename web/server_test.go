@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -40,9 +41,10 @@ type server struct {
 	byKey    map[string]*job // Idempotency-Key
 	refusals []refusal       // what the next POSTs get instead of a job
 	ahead    int             // queue position of new jobs
+	keys     []string        // Idempotency-Key of each POST
 }
 
-// refusal is an error answer.
+// refusal is an error answer; status 0 takes the request and cuts the answer off.
 type refusal struct {
 	status         int
 	message, param string
@@ -117,44 +119,60 @@ func (s *server) routes() http.Handler {
 	return mux
 }
 
-var model = leafserve.ModelInfo{Name: "leaf-emoji-64", Object: "model", Encoders: []string{"robust", "standard"}, DefaultEncoder: "robust",
-	EncoderLayers: 5, Context: 77, Width: 64, Height: 64, Factor: 4, MaxPixels: 1 << 16, Scheduler: "dpmpp_2m", Steps: 25, GuidanceScale: 3}
+var models = []leafserve.ModelInfo{
+	{Name: "leaf-emoji-64", Object: "model", Encoders: []string{"robust", "standard"}, DefaultEncoder: "robust",
+		EncoderLayers: 5, Context: 77, Width: 64, Height: 64, Factor: 4, MaxPixels: 1 << 16, Scheduler: "dpmpp_2m", Steps: 25, GuidanceScale: 3},
+	{Name: "large", Object: "model", Encoders: []string{"standard"}, DefaultEncoder: "standard",
+		EncoderLayers: 12, Context: 77, Width: 512, Height: 512, Factor: 8, MaxPixels: 1 << 20, Scheduler: "ddim", Steps: 50, GuidanceScale: 7.5},
+}
 
 func (s *server) getModels(w http.ResponseWriter, _ *http.Request) {
 	if s.hideModels.Load() {
 		writeError(w, refusal{status: http.StatusServiceUnavailable, message: "The queue does not answer."})
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": []leafserve.ModelInfo{model}})
+	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": models})
 }
 
 func (s *server) postGenerate(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	key := r.Header.Get("Idempotency-Key")
+	s.keys = append(s.keys, key)
+	no := refusal{status: http.StatusAccepted}
 	if len(s.refusals) > 0 {
-		writeError(w, s.refusals[0])
-		s.refusals = s.refusals[1:]
+		no, s.refusals = s.refusals[0], s.refusals[1:]
+	}
+	if no.status >= 400 {
+		writeError(w, no)
 		return
 	}
 	var req leafserve.Request
 	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
 		s.t.Errorf("POST /generate: %v", err)
 	}
-	req, err := req.Resolve(model)
+	model := slices.IndexFunc(models, func(m leafserve.ModelInfo) bool { return m.Name == req.Model })
+	req, err := req.Resolve(models[max(0, model)])
 	if err != nil {
 		writeError(w, refusal{status: http.StatusBadRequest, message: err.Error(), param: "steps"})
 		return
 	}
-	key := r.Header.Get("Idempotency-Key")
-	j := s.byKey[key]
-	if j == nil {
-		j = &job{s: s, header: r.Header, changed: make(chan struct{}), Job: leafserve.Job{ID: fmt.Sprintf("j%d", len(s.byKey)+1), Kind: "generate",
-			State: leafserve.StateQueued, Request: req, Progress: leafserve.Progress{Steps: *req.Steps}, Images: []leafserve.Image{}, Queue: &leafserve.QueueInfo{Position: s.ahead}}}
-		s.jobs[j.ID], s.byKey[key] = j, j
-		j.emit("state", leafserve.StateEvent{State: j.State, Queue: j.Queue})
-		s.created <- j
+	if s.byKey[key] == nil {
+		s.created <- s.enqueue(key, r.Header, req)
 	}
-	writeJSON(w, http.StatusAccepted, j.Job)
+	if no.status == 0 {
+		panic(http.ErrAbortHandler)
+	}
+	writeJSON(w, http.StatusAccepted, s.byKey[key].Job)
+}
+
+// enqueue makes a queued job. The caller holds s.mu.
+func (s *server) enqueue(key string, header http.Header, req leafserve.Request) *job {
+	j := &job{s: s, header: header, changed: make(chan struct{}), Job: leafserve.Job{ID: fmt.Sprintf("j%d", len(s.byKey)+1), Kind: "generate",
+		State: leafserve.StateQueued, Request: req, Progress: leafserve.Progress{Steps: *req.Steps}, Images: []leafserve.Image{}, Queue: &leafserve.QueueInfo{Position: s.ahead}}}
+	s.jobs[j.ID], s.byKey[key] = j, j
+	j.emit("state", leafserve.StateEvent{State: j.State, Queue: j.Queue})
+	return j
 }
 
 // find answers 410 for jobs whose name says so, 404 for unknown ones. The
