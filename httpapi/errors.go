@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -88,10 +89,7 @@ func describe(err error, c echo.Context) apiError {
 	}
 	out := newAPIError(kind, known.Param, known.Error())
 	if kind == leafserve.Busy || kind == leafserve.Unavailable {
-		out.retry = max(known.RetryAfter, 0)
-		if out.retry == 0 {
-			out.retry = defaultRetry
-		}
+		out.retry = cmp.Or(known.RetryAfter, defaultRetry)
 	}
 	return out
 }

@@ -65,20 +65,13 @@ func (s *Server) bindOrder(c echo.Context) (order, error) {
 		seed := keySeed(o.key)
 		req.Seed = &seed
 	}
-	o.request, err = s.resolve(req)
-	return o, err
-}
-
-// resolve checks a request against the model it names and fills it from there.
-func (s *Server) resolve(req leafserve.Request) (leafserve.Request, error) {
 	model, err := s.model(req.Model)
 	if err != nil {
-		return req, err
+		return o, err
 	}
-	if req, err = req.Resolve(model); err != nil {
-		return req, err
-	}
-	return req, s.cfg.CheckRequest(req)
+	req.Model = model.Name
+	o.request, err = s.cfg.Resolve(req)
+	return o, err
 }
 
 // model finds a model that a body names; "" is the first.

@@ -26,10 +26,19 @@ func (s *Server) readyz(c echo.Context) error {
 	for _, check := range append([]Check{{"queue", s.cfg.Jobs.Ping}}, s.cfg.Ready...) {
 		if err := check.Run(ctx); err != nil {
 			s.cfg.Log.Warn("not ready", "part", check.Name, "err", err)
-			failed := leafserve.Errorf(leafserve.Unavailable, "%s is not ready: the log says why", check.Name)
-			failed.Param = check.Name
-			return failed
+			return notReady(check.Name, err)
 		}
 	}
 	return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// notReady keeps the text of errors that are written for clients only.
+func notReady(part string, err error) error {
+	reason := "the log says why"
+	if leafserve.KindOf(err) == leafserve.Unavailable {
+		reason = err.Error()
+	}
+	failed := leafserve.Errorf(leafserve.Unavailable, "%s is not ready: %s", part, reason)
+	failed.Param = part
+	return failed
 }

@@ -59,9 +59,10 @@ type Config struct {
 	Pictures Pictures              // required
 	Models   []leafserve.ModelInfo // at least one; the first is the default
 
-	// CheckRequest checks the names of scheduler, sigmas and noise source of a
-	// resolved request (diffusion.CheckRequest). Required.
-	CheckRequest func(leafserve.Request) error
+	// Resolve checks a request against the model that it names, one of Models, and
+	// fills in what was not given (Request.Resolve and the names of schedulers,
+	// sigmas and noise sources). The error is Invalid and names the field. Required.
+	Resolve func(leafserve.Request) (leafserve.Request, error)
 	// Encode runs a text encoder; it gives a tensor for each wanted output, all
 	// that the model has when none is named. Required.
 	Encode func(context.Context, EncodeRequest) (map[string]tensor.Tensor, error)

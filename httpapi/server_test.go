@@ -69,7 +69,7 @@ func TestRouting(t *testing.T) {
 // server goes on.
 func TestPanic(t *testing.T) {
 	w := start(t, nil, func(c *httpapi.Config) {
-		c.CheckRequest = func(leafserve.Request) error { panic("secret detail") }
+		c.Resolve = func(leafserve.Request) (leafserve.Request, error) { panic("secret detail") }
 	})
 	r := w.do("POST", "/generate", owl)
 	wantError(t, r, http.StatusInternalServerError, "", r.header.Get("X-Request-Id"))
@@ -138,19 +138,30 @@ func TestStoreDown(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	loaded := errors.New("secret: still loading")
+	var worker error
 	w := start(t, nil, func(c *httpapi.Config) {
-		c.Ready = []httpapi.Check{{Name: "worker", Run: func(context.Context) error { return loaded }}}
+		c.Ready = []httpapi.Check{{Name: "worker", Run: func(context.Context) error { return worker }}}
 	})
-	if r := w.do("GET", "/healthz", ""); r.status != http.StatusOK {
-		t.Errorf("/healthz = %d", r.status)
+	for _, tc := range []struct {
+		name, text string
+		err        error
+	}{
+		{"loading", "still loads", leafserve.Errorf(leafserve.Unavailable, "the model still loads")},
+		{"broken", "the log says why", errors.New("secret")},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			worker = tc.err
+			r := w.do("GET", "/readyz", "")
+			wantError(t, r, http.StatusServiceUnavailable, "worker", tc.text)
+			if strings.Contains(string(r.body), "secret") || r.header.Get("Retry-After") == "" {
+				t.Errorf("/readyz: Retry-After %q, body %s", r.header.Get("Retry-After"), r.body)
+			}
+			if r := w.do("GET", "/healthz", ""); r.status != http.StatusOK {
+				t.Errorf("/healthz = %d", r.status)
+			}
+		})
 	}
-	r := w.do("GET", "/readyz", "")
-	wantError(t, r, http.StatusServiceUnavailable, "worker", "worker")
-	if strings.Contains(string(r.body), "secret") || r.header.Get("Retry-After") == "" {
-		t.Errorf("/readyz: Retry-After %q, body %s", r.header.Get("Retry-After"), r.body)
-	}
-	loaded = nil
+	worker = nil
 	if r := w.do("GET", "/readyz", ""); r.status != http.StatusOK {
 		t.Errorf("/readyz = %d %s, want 200", r.status, r.body)
 	}

@@ -55,7 +55,7 @@ func start(t testing.TB, run leafserve.Runner, tweak ...func(*httpapi.Config)) *
 	w := &world{t: t, pictures: folder, logs: &logSink{changed: make(chan struct{})}}
 	w.startQueue(run)
 	cfg := httpapi.Config{
-		Jobs: jobs{w.queue}, Pictures: folder, Models: []leafserve.ModelInfo{model}, CheckRequest: checkNames, Encode: fakeEncode,
+		Jobs: jobs{w.queue}, Pictures: folder, Models: []leafserve.ModelInfo{model}, Resolve: resolve, Encode: fakeEncode,
 		Page: web.Files(), Log: slog.New(slog.NewJSONHandler(w.logs, nil)),
 		MaxBody: 1 << 20,
 	}
@@ -162,12 +162,13 @@ func (h *held) run(ctx context.Context, job leafserve.Job, _ leafserve.Report) (
 	}
 }
 
-// checkNames stands for the check of who implements the schedulers.
-func checkNames(r leafserve.Request) error {
-	if !slices.Contains([]string{"ddim", "euler"}, r.Scheduler) {
-		return leafserve.InvalidField("scheduler", "no scheduler %q, there is: ddim, euler", r.Scheduler)
+// resolve knows two schedulers.
+func resolve(r leafserve.Request) (leafserve.Request, error) {
+	r, err := r.Resolve(model)
+	if err == nil && !slices.Contains([]string{"ddim", "euler"}, r.Scheduler) {
+		err = leafserve.InvalidField("scheduler", "no scheduler %q, there is: ddim, euler", r.Scheduler)
 	}
-	return nil
+	return r, err
 }
 
 // fakeEncode gives [n,2] values that tell the prompts apart.
