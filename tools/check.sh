@@ -10,4 +10,4 @@ need_cc
 unformatted=$(gofmt -l .)
 [ -z "$unformatted" ] || die "not formatted, run gofmt -w on: $(echo "$unformatted" | tr '\n' ' ')"
 go vet ./...
-go test ./tools/tree .
+go test ./tools/tree

@@ -1,6 +1,6 @@
 // Package tree has no code, only tests that hold the tree to its own measures:
-// small functions and files, and a comment on all that is exported. They read
-// every Go file that is not a test.
+// small functions and files, a comment on all that is exported, and imports that
+// go one way. They read every Go file that is not a test.
 package tree
 
 import (
@@ -101,7 +101,7 @@ func exportedReceiver(f *ast.FuncDecl) bool {
 }
 
 // eachFile parses every Go file of the project that people wrote and that is no
-// test.
+// test; path is relative to the root, with slashes.
 func eachFile(t *testing.T, visit func(path string, fset *token.FileSet, file *ast.File)) {
 	t.Helper()
 	root := filepath.Join("..", "..")
@@ -119,10 +119,11 @@ func eachFile(t *testing.T, visit func(path string, fset *token.FileSet, file *a
 		if err != nil {
 			return err
 		}
-		if !ast.IsGenerated(file) {
-			visit(path, fset, file)
+		rel, err := filepath.Rel(root, path)
+		if err == nil && !ast.IsGenerated(file) {
+			visit(filepath.ToSlash(rel), fset, file)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
