@@ -26,6 +26,21 @@ const (
 	BFloat16 Type = 16
 )
 
+// String names a type as numpy does.
+func (t Type) String() string {
+	switch t {
+	case Float:
+		return "float32"
+	case Int64:
+		return "int64"
+	case Float16:
+		return "float16"
+	case BFloat16:
+		return "bfloat16"
+	}
+	return fmt.Sprintf("type %d", int(t))
+}
+
 // Value is a tensor that flows through the graph: an input, a weight, a
 // constant or the output of a node.
 type Value struct {

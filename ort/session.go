@@ -129,7 +129,7 @@ func (s *Session) feeds(inputs []Input) ([]ort.Value, error) {
 		}
 		values = append(values, v)
 		if want := s.inputs[i]; t != want.Type || !matches(shape, want.Shape) {
-			return values, fmt.Errorf("input %s has shape %v, want %v", want.Name, shape, want.Shape)
+			return values, fmt.Errorf("input %s is %v%v, want %v%v", want.Name, t, shape, want.Type, want.Shape)
 		}
 	}
 	return values, nil
