@@ -110,8 +110,7 @@ func (f *Folder) describe() error {
 	if err != nil {
 		return err
 	}
-	class, _ := f.layout.Scheduler["_class_name"].(string)
-	scheduler, _, err := diffusion.Canonical(class)
+	scheduler, err := diffusion.DefaultScheduler(f.layout.Scheduler)
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.Dir, err)
 	}
@@ -161,15 +160,27 @@ func or[T comparable](v, otherwise T) T {
 	return v
 }
 
-// Check proves what Request.Resolve leaves open: that the scheduler, its
-// configuration, the sigmas and the noise source of a resolved request exist and
-// fit each other. The error is Invalid and names the field.
-func (f *Folder) Check(req leafserve.Request) error {
-	if _, err := tensor.NewGenerator(req.RNG, 0); err != nil {
-		return leafserve.InvalidField("rng", "%w", err)
+// Resolve checks a request against this model and fills in what was not given
+// (leafserve.Request.Resolve), and proves that its scheduler, scheduler
+// configuration, sigmas and noise source exist and fit each other. The result
+// has the scheduler's short name. The error is Invalid and names the field.
+func (f *Folder) Resolve(req leafserve.Request) (leafserve.Request, error) {
+	req, err := req.Resolve(f.Info)
+	if err != nil {
+		return req, err
 	}
-	_, err := f.schedule(req)
-	return err
+	if _, err := tensor.NewGenerator(req.RNG, 0); err != nil {
+		return req, leafserve.InvalidField("rng", "%w", err)
+	}
+	schedule, err := f.schedule(req)
+	if err != nil {
+		return req, err
+	}
+	if layout := diffusion.ImpliedSigmas(req.Scheduler); layout != "" && req.Sigmas == "model" {
+		req.Sigmas = layout
+	}
+	req.Scheduler = schedule.Name
+	return req, nil
 }
 
 // schedule lays out the noise levels of a resolved request.
