@@ -94,8 +94,13 @@ func New(checkpoint *weights.Checkpoint) *Graph {
 func (g *Graph) Nodes() []Node { return g.nodes }
 
 // Problem keeps a mistake, a format as fmt.Errorf takes it, for Model to report.
+// The same one again (of each layer, say) is kept once.
 func (g *Graph) Problem(format string, args ...any) {
-	g.problems = append(g.problems, fmt.Errorf(format, args...))
+	problem := fmt.Errorf(format, args...)
+	known := func(p error) bool { return p.Error() == problem.Error() }
+	if !slices.ContainsFunc(g.problems, known) {
+		g.problems = append(g.problems, problem)
+	}
 }
 
 // Input declares a graph input.
@@ -138,13 +143,9 @@ var storage = map[weights.DType]Type{weights.F32: Float, weights.F16: Float16, w
 // Stored places a checkpoint's tensor in the graph as it is stored, so possibly
 // in half precision. Want is its shape. Problems are kept for Model.
 func (g *Graph) Stored(name string, want ...int) Value {
-	if v, ok := g.weights[name]; ok {
-		return v
-	}
 	if !g.Has(name) {
 		g.Problem("missing tensor %s %v", name, want)
-		g.weights[name] = Value{name, Float, want} // asked for again, it is no second problem
-		return g.weights[name]
+		return Value{name, Float, want}
 	}
 	e, _ := g.checkpoint.Lookup(name)
 	return g.External(e, want...)

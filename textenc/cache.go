@@ -21,7 +21,8 @@ type cached struct {
 	value Embedding
 }
 
-// NewCache makes a cache of at most that many bytes.
+// NewCache makes a cache of at most that many bytes. What is larger by itself is
+// not kept.
 func NewCache(capacity int) *Cache {
 	return &Cache{capacity: capacity, order: list.New(), entries: map[string]*list.Element{}}
 }
@@ -51,10 +52,10 @@ func (c *Cache) put(key string, value Embedding) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.entries[key]; ok {
+	entry := &cached{key, value}
+	if _, ok := c.entries[key]; ok || entry.bytes() > c.capacity {
 		return
 	}
-	entry := &cached{key, value}
 	c.entries[key] = c.order.PushFront(entry)
 	c.size += entry.bytes()
 	for c.size > c.capacity {

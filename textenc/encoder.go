@@ -82,6 +82,9 @@ func ReadTextConfig(dir string) (TowerConfig, error) {
 	})
 }
 
+// Limits of a tower, so that a damaged config cannot ask for gigabytes.
+const maxLayers, maxContext = 256, 4096
+
 // readTower reads a tower's config.json; keys left out have transformers'
 // defaults. A CLIPModel's config keeps each tower under a key.
 func readTower(dir, key string, defaults TowerConfig) (TowerConfig, error) {
@@ -91,17 +94,18 @@ func readTower(dir, key string, defaults TowerConfig) (TowerConfig, error) {
 	if err := weights.ReadJSON(path, &top); err != nil {
 		return c, err
 	}
-	var err error
-	if tower, ok := top[key]; ok {
-		err = json.Unmarshal(tower, &c)
-	} else {
-		err = weights.ReadJSON(path, &c)
+	if tower, ok := top[key]; !ok {
+		if err := weights.ReadJSON(path, &c); err != nil {
+			return c, err
+		}
+	} else if err := json.Unmarshal(tower, &c); err != nil {
+		return c, fmt.Errorf("%s: %s: %w", path, key, err)
 	}
-	if err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
-	}
-	if c.Width < 1 || c.Layers < 1 || c.Heads < 1 || c.Width%c.Heads != 0 {
+	switch {
+	case c.Width < 1 || c.Layers < 1 || c.Layers > maxLayers || c.Heads < 1 || c.Width%c.Heads != 0:
 		return c, fmt.Errorf("%s: %d layers of width %d with %d heads is not a tower", path, c.Layers, c.Width, c.Heads)
+	case c.Context > maxContext:
+		return c, fmt.Errorf("%s: a context of %d tokens, the limit is %d", path, c.Context, maxContext)
 	}
 	return c, nil
 }
@@ -131,6 +135,9 @@ func (e *Encoder) Encode(ctx context.Context, prompts []Prompt, skip int) ([]Emb
 	missing := map[string][]int{} // key → prompts
 	var batch []string            // keys in order
 	for i, p := range prompts {
+		if len(p.IDs) != e.Config.Context {
+			return nil, fmt.Errorf("prompt %d has %d ids, want %d", i+1, len(p.IDs), e.Config.Context)
+		}
 		key := e.key(p, skip)
 		if hit, ok := e.cache.get(key); ok {
 			out[i] = hit
@@ -217,6 +224,9 @@ func LoadVision(rt *ort.Runtime, dir string) (*VisionEncoder, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if config.PatchSize < 1 || config.ImageSize < config.PatchSize {
+		return nil, fmt.Errorf("%s: patches of %d pixels in pictures of %d", dir, config.PatchSize, config.ImageSize)
 	}
 	ckpt, err := weights.Open(dir)
 	if err != nil {
