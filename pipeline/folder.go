@@ -183,6 +183,9 @@ func (f *Folder) Resolve(req leafserve.Request) (leafserve.Request, error) {
 	return req, nil
 }
 
+// SchedulerConfig is the model's scheduler_config.json.
+func (f *Folder) SchedulerConfig() map[string]any { return f.layout.Scheduler }
+
 // schedule lays out the noise levels of a resolved request.
 func (f *Folder) schedule(req leafserve.Request) (*diffusion.Schedule, error) {
 	config, err := diffusion.ParseConfig(req.Scheduler, f.layout.Scheduler, req.SchedulerConfig)

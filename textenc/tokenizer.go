@@ -58,6 +58,9 @@ type special struct {
 // Context gives the number of ids in a window.
 func (t *Tokenizer) Context() int { return t.context }
 
+// Piece is the vocabulary's entry for an id that Encode or Window gave.
+func (t *Tokenizer) Piece(id int) string { return t.pieces[id] }
+
 // Encode cuts text, which may be any bytes, of any length: what is not UTF-8
 // becomes U+FFFD as in Python. The time grows as n log n with its length.
 func (t *Tokenizer) Encode(text string) Encoding {

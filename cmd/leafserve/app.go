@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"leafserve"
+	"leafserve/ort"
+	"leafserve/pipeline"
+	"leafserve/queue"
+	"leafserve/weights/builtin"
+)
+
+// openRuntime finds and loads ONNX Runtime.
+func (c *Config) openRuntime() (*ort.Runtime, error) {
+	lib, err := ort.FindLibrary(c.Runtime.Library)
+	if err != nil {
+		return nil, err
+	}
+	cfg := c.Runtime
+	cfg.Library = lib.Path
+	return ort.Open(cfg)
+}
+
+// modelDir finds the folder of the configured model; the built-in one is
+// unpacked first.
+func (c *Config) modelDir(model string) (string, error) {
+	if model == builtin.Name {
+		cache, err := c.cacheDir()
+		if err != nil {
+			return "", err
+		}
+		return builtin.Unpack(cache)
+	}
+	if strings.ContainsRune(model, filepath.Separator) || isDir(model) {
+		return model, nil
+	}
+	data, err := c.dataDir()
+	if err != nil {
+		return "", err
+	}
+	if dir := filepath.Join(data, "models", model); isDir(dir) {
+		return dir, nil
+	}
+	return "", leafserve.InvalidField("model", "there is no model %q: name a folder in diffusers' layout, or one of: %s", model, strings.Join(c.modelNames(), ", "))
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// modelNames lists the models that have a name: the built-in one and the
+// folders under models in the data folder.
+func (c *Config) modelNames() []string {
+	names := []string{builtin.Name}
+	data, err := c.dataDir()
+	if err != nil {
+		return names
+	}
+	entries, _ := os.ReadDir(filepath.Join(data, "models")) // none is no error
+	for _, e := range entries {
+		// The built-in model is unpacked beside them when --data-dir is given.
+		if e.IsDir() && !strings.HasPrefix(e.Name(), builtin.Name+"-") {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// describe reads the configured model's folder without its weights.
+func (c *Config) describe() (*pipeline.Folder, error) {
+	dir, err := c.modelDir(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	return pipeline.Describe(dir)
+}
+
+// load opens the runtime and loads the configured model.
+func (c *Config) load() (*pipeline.Model, error) {
+	folder, err := c.describe()
+	if err != nil {
+		return nil, err
+	}
+	rt, err := c.openRuntime()
+	if err != nil {
+		return nil, err
+	}
+	return pipeline.Load(rt, folder)
+}
+
+// openQueue connects to Redis, or starts the embedded one. close ends both.
+func (c *Config) openQueue(ctx context.Context) (q *queue.Queue, close func(), err error) {
+	var client redis.UniversalClient
+	if c.HTTP.Redis == "" {
+		client, close, err = queue.Embedded()
+	} else {
+		client, err = queue.Connect(ctx, c.HTTP.Redis)
+		close = func() { client.Close() }
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return queue.New(client, c.Queue), close, nil
+}

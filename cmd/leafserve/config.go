@@ -1,0 +1,213 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"gopkg.in/yaml.v3"
+
+	"leafserve"
+	"leafserve/ort"
+	"leafserve/queue"
+	"leafserve/weights/builtin"
+)
+
+// Config is everything that can be set. A value comes from the flag, else from
+// the variable LEAFSERVE_NAME (dashes as underscores), else from the YAML file,
+// else from DefaultConfig.
+type Config struct {
+	File string // --config
+	JSON bool   // --json
+
+	Model   string // a name or a folder
+	DataDir string // pictures, models added later; "" is leafserve in the user's data folder
+	Runtime ort.Config
+	HTTP    HTTPConfig
+	Queue   queue.Config
+	Worker  queue.WorkerConfig
+	Log     LogConfig
+}
+
+// HTTPConfig is how the server listens.
+type HTTPConfig struct {
+	Addr  string        // host:port; port 0 takes a free one
+	Redis string        // URL; "" is the embedded one
+	Body  int64         // largest request body, bytes
+	Grace time.Duration // for waiting requests when the server stops
+}
+
+// LogConfig is how the program tells what it does.
+type LogConfig struct {
+	Level  string // debug, info, warn, error
+	Format string // text or json
+}
+
+// DefaultConfig serves the built-in model on loopback port 8080.
+func DefaultConfig() *Config {
+	return &Config{
+		Model:   builtin.Name,
+		Runtime: ort.Config{Provider: "auto"},
+		HTTP:    HTTPConfig{Addr: "127.0.0.1:8080", Body: 16 << 20, Grace: 30 * time.Second},
+		Queue:   queue.DefaultConfig(),
+		Worker:  queue.DefaultWorkerConfig(),
+		Log:     LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+func modelFlags(cmd *cobra.Command, cfg *Config) {
+	cmd.Flags().StringVar(&cfg.Model, "model", cfg.Model, "model: a name, or a folder in diffusers' layout")
+	dataFlags(cmd, cfg)
+}
+
+func dataFlags(cmd *cobra.Command, cfg *Config) {
+	cmd.Flags().StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "folder for pictures and models (default: leafserve in the user's data folder)")
+}
+
+func runtimeFlags(cmd *cobra.Command, cfg *Config) {
+	cmd.Flags().StringVar(&cfg.Runtime.Library, "ort-lib", cfg.Runtime.Library, "ONNX Runtime's shared library (default: the cache, beside the program, the system)")
+	cmd.Flags().StringVar(&cfg.Runtime.Provider, "provider", cfg.Runtime.Provider, strings.Join(ort.Providers, ", "))
+	cmd.Flags().IntVar(&cfg.Runtime.Threads, "threads", cfg.Runtime.Threads, "CPU threads of one call, 0 for one a core")
+}
+
+func queueFlags(cmd *cobra.Command, cfg *Config) {
+	cmd.Flags().StringVar(&cfg.HTTP.Redis, "redis", cfg.HTTP.Redis, "Redis URL (default: an embedded one, in memory)")
+	cmd.Flags().StringVar(&cfg.Queue.Name, "queue", cfg.Queue.Name, "name of the queue in Redis")
+	cmd.Flags().IntVar(&cfg.Queue.MaxQueued, "max-queued", cfg.Queue.MaxQueued, "jobs that may wait")
+	cmd.Flags().DurationVar(&cfg.Queue.Lease, "lease", cfg.Queue.Lease, "how long a worker may be silent before its job goes to another")
+	cmd.Flags().IntVar(&cfg.Queue.MaxAttempts, "max-attempts", cfg.Queue.MaxAttempts, "times a job is started when its workers die")
+	cmd.Flags().DurationVar(&cfg.Queue.ResultTTL, "result-ttl", cfg.Queue.ResultTTL, "how long results are kept")
+	cmd.Flags().StringVar(&cfg.Log.Level, "log-level", cfg.Log.Level, "debug, info, warn, error")
+	cmd.Flags().StringVar(&cfg.Log.Format, "log-format", cfg.Log.Format, "text or json")
+}
+
+func httpFlags(cmd *cobra.Command, cfg *Config) {
+	cmd.Flags().StringVar(&cfg.HTTP.Addr, "addr", cfg.HTTP.Addr, "address to listen on")
+	cmd.Flags().Int64Var(&cfg.HTTP.Body, "max-body", cfg.HTTP.Body, "largest request body in bytes")
+	cmd.Flags().DurationVar(&cfg.HTTP.Grace, "grace", cfg.HTTP.Grace, "how long waiting requests may go on after SIGTERM")
+}
+
+func workerFlags(cmd *cobra.Command, cfg *Config) {
+	cmd.Flags().DurationVar(&cfg.Worker.Grace, "worker-grace", cfg.Worker.Grace, "how long a running job may go on after SIGTERM")
+}
+
+// fillFlags gives every flag that was not set on the command line its value
+// from the environment or the file.
+func fillFlags(cmd *cobra.Command, file string) error {
+	if file == "" {
+		file = os.Getenv(variable("config"))
+	}
+	fromFile, err := readFile(file, cmd.Root())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		value, source := os.Getenv(variable(f.Name)), variable(f.Name)
+		if value == "" {
+			value, source = fromFile[f.Name], file
+		}
+		if f.Changed || value == "" || f.Name == "config" || f.Name == "help" {
+			return
+		}
+		if err := cmd.Flags().Set(f.Name, value); err != nil {
+			errs = append(errs, leafserve.Errorf(leafserve.Invalid, "%s: %w", source, err))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// variable is the environment variable of a flag.
+func variable(flag string) string {
+	return "LEAFSERVE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// readFile reads a YAML file of flag names and values. A name that no command
+// has is an error: it would be a setting that silently does nothing.
+func readFile(path string, root *cobra.Command) (map[string]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, leafserve.Errorf(leafserve.Invalid, "configuration file: %w", err)
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal(raw, &values); err != nil {
+		return nil, leafserve.Errorf(leafserve.Invalid, "%s is not a YAML mapping of flag names to values: %w", path, err)
+	}
+	known := settings(root)
+	out := map[string]string{}
+	for name, v := range values {
+		if !slices.Contains(known, name) {
+			return nil, leafserve.Errorf(leafserve.Invalid, "%s: there is no setting %q, there are: %s", path, name, strings.Join(known, ", "))
+		}
+		out[name] = fmt.Sprint(v)
+	}
+	return out, nil
+}
+
+// settings lists the flags of all commands that run a service, sorted.
+func settings(root *cobra.Command) []string {
+	var names []string
+	for _, cmd := range root.Commands() {
+		if !slices.Contains([]string{"serve", "api", "worker"}, cmd.Name()) {
+			continue
+		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !slices.Contains(names, f.Name) && f.Name != "help" && f.Name != "config" {
+				names = append(names, f.Name)
+			}
+		})
+	}
+	slices.Sort(names)
+	return names
+}
+
+// logger makes the program's logger.
+func (c LogConfig) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		return nil, leafserve.InvalidField("log-level", "log level %q is unknown, want debug, info, warn or error", c.Level)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch c.Format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return nil, leafserve.InvalidField("log-format", "log format %q is unknown, want text or json", c.Format)
+}
+
+// dataDir is where pictures and models are kept, by XDG's rules on Linux.
+func (c *Config) dataDir() (string, error) {
+	if c.DataDir != "" {
+		return c.DataDir, nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "leafserve"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", leafserve.Errorf(leafserve.Invalid, "no home folder to keep data in: set --data-dir")
+	}
+	return filepath.Join(home, ".local", "share", "leafserve"), nil
+}
+
+// cacheDir is where the built-in model is unpacked: the user's cache, or the
+// data folder where there is none.
+func (c *Config) cacheDir() (string, error) {
+	if dir, err := os.UserCacheDir(); err == nil && c.DataDir == "" {
+		return filepath.Join(dir, "leafserve"), nil
+	}
+	return c.dataDir()
+}

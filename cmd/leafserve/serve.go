@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"leafserve"
+	"leafserve/gallery"
+	"leafserve/httpapi"
+	"leafserve/pipeline"
+	"leafserve/queue"
+	"leafserve/tensor"
+	"leafserve/web"
+)
+
+// roles are the parts of the service that a process takes.
+type roles struct{ http, worker bool }
+
+func serveCommand(cfg *Config) *cobra.Command {
+	return serviceCommand(cfg, roles{http: true, worker: true}, "serve", "Run the HTTP service and a worker in one process")
+}
+
+func apiCommand(cfg *Config) *cobra.Command {
+	return serviceCommand(cfg, roles{http: true}, "api", "Run the HTTP service alone; workers run elsewhere on the same Redis")
+}
+
+func workerCommand(cfg *Config) *cobra.Command {
+	return serviceCommand(cfg, roles{worker: true}, "worker", "Run a worker alone")
+}
+
+func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
+	cmd := &cobra.Command{Use: name, Short: short, RunE: func(cmd *cobra.Command, _ []string) error {
+		if cfg.HTTP.Redis == "" && !(r.http && r.worker) {
+			return leafserve.InvalidField("redis", "%s meets the other processes in Redis: give --redis URL", name)
+		}
+		log, err := cfg.Log.logger(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		s := &service{cfg: cfg, roles: r, log: log, out: cmd.OutOrStdout()}
+		return s.run(cmd.Context())
+	}}
+	modelFlags(cmd, cfg)
+	runtimeFlags(cmd, cfg)
+	queueFlags(cmd, cfg)
+	if r.http {
+		httpFlags(cmd, cfg)
+	}
+	if r.worker {
+		workerFlags(cmd, cfg)
+	}
+	return cmd
+}
+
+// service is one running process.
+type service struct {
+	cfg    *Config
+	roles  roles
+	log    *slog.Logger
+	out    io.Writer
+	folder *pipeline.Folder
+	loaded atomic.Pointer[pipeline.Encoders] // nil until the weights are there
+}
+
+// run serves until ctx ends. It listens before the weights are loaded, so that
+// probes are answered and jobs are taken; GET /readyz tells the difference.
+func (s *service) run(ctx context.Context) (err error) {
+	if s.folder, err = s.cfg.describe(); err != nil {
+		return err
+	}
+	data, err := s.cfg.dataDir()
+	if err != nil {
+		return err
+	}
+	pictures, err := gallery.Open(filepath.Join(data, "pictures"))
+	if err != nil {
+		return err
+	}
+	var listener net.Listener
+	if s.roles.http {
+		if listener, err = net.Listen("tcp", s.cfg.HTTP.Addr); err != nil {
+			return leafserve.Errorf(leafserve.Unavailable, "cannot listen on %s: %w: choose another --addr", s.cfg.HTTP.Addr, err)
+		}
+		defer listener.Close()
+	}
+	q, closeQueue, err := s.cfg.openQueue(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeQueue()
+	parts, ctx := errgroup.WithContext(ctx)
+	if s.roles.http {
+		server, err := s.server(q, pictures)
+		if err != nil {
+			return err
+		}
+		parts.Go(func() error { return server.Serve(ctx, listener) })
+	}
+	parts.Go(func() error { return s.work(ctx, q, pictures, listener) })
+	parts.Go(func() error { return s.sweep(ctx, pictures) })
+	return parts.Wait()
+}
+
+// server puts the HTTP side together.
+func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Server, error) {
+	return httpapi.New(httpapi.Config{
+		Jobs:     jobs{q},
+		Pictures: pictures,
+		Models:   []leafserve.ModelInfo{s.folder.Info},
+		Resolve:  s.folder.Resolve,
+		Encode:   s.encode,
+		Page:     web.Files(),
+		Ready:    []httpapi.Check{{Name: "model", Run: func(context.Context) error { _, err := s.encoders(); return err }}},
+		Log:      s.log,
+		MaxBody:  s.cfg.HTTP.Body,
+		Grace:    s.cfg.HTTP.Grace,
+	})
+}
+
+// jobs is the queue as httpapi wants it.
+type jobs struct{ *queue.Queue }
+
+// Enqueue hands the idempotency key on.
+func (j jobs) Enqueue(ctx context.Context, req leafserve.Request, kind, key string) (leafserve.Job, error) {
+	return j.Queue.Enqueue(ctx, req, queue.EnqueueOptions{Kind: kind, IdempotencyKey: key})
+}
+
+// encoders gives the text encoders once they are loaded.
+func (s *service) encoders() (pipeline.Encoders, error) {
+	if e := s.loaded.Load(); e != nil {
+		return *e, nil
+	}
+	return nil, &leafserve.Error{Kind: leafserve.Unavailable, RetryAfter: time.Second, Err: errors.New("the model is still being loaded: try again in a moment")}
+}
+
+// encode answers POST /encode.
+func (s *service) encode(ctx context.Context, r httpapi.EncodeRequest) (map[string]tensor.Tensor, error) {
+	encoders, err := s.encoders()
+	if err != nil {
+		return nil, err
+	}
+	return encoders.Encode(ctx, r.Encoder, r.Prompts, r.Outputs, r.ClipSkip)
+}
+
+// work loads the weights that this process needs and, as a worker, takes jobs
+// until ctx ends. An API alone needs the text encoders only.
+func (s *service) work(ctx context.Context, q *queue.Queue, pictures *gallery.Folder, listener net.Listener) error {
+	start := time.Now()
+	rt, err := s.cfg.openRuntime()
+	if err != nil {
+		return err
+	}
+	if rt.Fallback != nil {
+		s.log.Warn("no GPU in use, the CPU it is", "reason", rt.Fallback)
+	}
+	var model *pipeline.Model
+	var encoders pipeline.Encoders
+	if s.roles.worker {
+		if model, err = pipeline.Load(rt, s.folder); err != nil {
+			return err
+		}
+		defer model.Close()
+		encoders = model.Encoders
+	} else {
+		if encoders, err = pipeline.LoadEncoders(rt, s.folder); err != nil {
+			return err
+		}
+		defer encoders.Close()
+	}
+	s.loaded.Store(&encoders)
+	s.log.Info("model loaded", "model", s.folder.Info.Name, "provider", rt.Provider, "threads", rt.Threads, "ms", time.Since(start).Milliseconds())
+	if listener != nil {
+		s.greet(listener.Addr())
+	}
+	if s.roles.worker {
+		return queue.NewWorker(q, model.Runner(pictures), s.cfg.Worker).Run(ctx)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// greet tells a person how to start.
+func (s *service) greet(addr net.Addr) {
+	url := "http://" + addr.String()
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		url = fmt.Sprintf("http://localhost:%d", tcp.Port)
+	}
+	fmt.Fprintf(s.out, `
+leafserve is ready.
+  page     %s/
+  picture  curl -s %s/generate -H 'Content-Type: application/json' -H 'Accept: image/png' \
+             -d '{"prompt":"a cat on a blue background"}' -o cat.png
+`, url, url)
+	if s.cfg.HTTP.Redis == "" {
+		fmt.Fprintln(s.out, "  queue    in memory, gone when this process ends; --redis URL keeps it")
+	}
+}
+
+// sweepEvery is how often expired pictures are looked for.
+const sweepEvery = 10 * time.Minute
+
+// sweep deletes pictures when their job can no longer be read.
+func (s *service) sweep(ctx context.Context, pictures *gallery.Folder) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		n, err := pictures.Sweep(s.cfg.Queue.ResultTTL, time.Now())
+		switch {
+		case err != nil:
+			s.log.Warn("expired pictures not removed", "err", err)
+		case n > 0:
+			s.log.Info("expired pictures removed", "n", n)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
