@@ -174,7 +174,7 @@ function doneView(job, frame) {
   return [
     h('div', { class: 'row' }, save, button('Keep seed', keepSeed), button('Copy link', () => copy(link(job), 'Link')), button('Copy as curl', () => copy(curl(job), 'Command'))),
     h('dl', { class: 'facts' }, facts.filter(([, v]) => v != null && v !== '').map(([k, v]) => [h('dt', {}, k), v === seed ? v : h('dd', { dir: 'auto' }, v)])),
-    job.conditioning && tokensRead(job.conditioning)];
+    job.conditioning && tokensRead(job.conditioning, models.find(m => m.id === r.model)?.context ?? 77)];
 }
 /** What to say about a job that ended without a picture. */
 function endView(job) {

@@ -95,7 +95,7 @@ func TestAccessible(t *testing.T) {
 	clean("expired")
 	eval[bool](p, `(location.hash = '#p=a+crab&n=3', true)`)
 	p.waitText("#recap", "3 pictures")
-	j = start(s, p, "three crabs")
+	j = start(s, p, "three crabs "+strings.Repeat("very ", 100))
 	j.succeed()
 	p.waitText(".facts", "Seed")
 	clean("several pictures")

@@ -47,6 +47,7 @@ func TestPage(t *testing.T) {
 		{"seed of 64 bits", "", bigSeed},
 		{"copy without clipboard", "", copyWithoutClipboard},
 		{"prompts of all kinds", "", oddPrompts},
+		{"prompt longer than the context", "", cutPrompt},
 		{"phone of 320 pixels", "", phone},
 		{"theme is kept", "", themeKept},
 		{"print", "", print},
@@ -352,10 +353,19 @@ func oddPrompts(t *testing.T, s *server, p *page) {
 			is(p, `document.querySelector('.said').textContent`, prompt)
 			is(p, `document.title`, "leafserve")
 			is(p, `document.documentElement.scrollWidth <= innerWidth`, true)
-			is(p, `document.querySelectorAll('.warn').length > 0`, len(prompt) > 1000)
 			p.shot("prompt-" + strings.ReplaceAll(name, " ", "-"))
 		})
 	}
+}
+
+func cutPrompt(t *testing.T, s *server, p *page) {
+	start(s, p, "a 3d rockett 🚀 "+strings.Repeat("very ", 100)).succeed()
+	p.waitText(".warn", "Prompt cut at 77 tokens, start and end mark included: what comes after was not read.")
+	is(p, `document.querySelector('.tokens h2').textContent`, "What the text encoder read: 75 tokens")
+	is(p, `document.querySelectorAll('span.chip').length`, 75)
+	is(p, `document.querySelectorAll('s.chip').length`, 25)
+	is(p, `document.querySelector('.words li:last-child').textContent`, "… and 6 more")
+	p.shot("cut")
 }
 
 func phone(t *testing.T, s *server, p *page) {

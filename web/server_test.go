@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -286,7 +287,7 @@ func (j *job) fail(message string) {
 }
 
 // succeed ends the job with a picture for every seed and the tokens of
-// "a 3d rockett 🚀".
+// "a 3d rockett 🚀" and of every "very " in its prompt.
 func (j *job) succeed() {
 	j.s.mu.Lock()
 	defer j.s.mu.Unlock()
@@ -295,9 +296,13 @@ func (j *job) succeed() {
 	}
 	j.Progress.Step = j.Progress.Steps
 	j.Timings = leafserve.Timings{QueuedMS: 4.25, EncodeMS: 11.5, DenoiseMS: 1204.1234567890123, DecodeMS: 38, TotalMS: 1260.5}
-	j.Conditioning = &leafserve.Conditioning{Encoder: j.Request.Encoder, Chunks: 1, Truncated: len(j.Request.Prompt) > 1000, Tokens: []leafserve.Token{
+	j.Conditioning = &leafserve.Conditioning{Encoder: j.Request.Encoder, Chunks: 1, Tokens: []leafserve.Token{
 		{Piece: "a</w>", ID: 320}, {Piece: "3", ID: 274, Word: 1}, {Piece: "d</w>", ID: 323, Word: 2},
 		{Piece: "rocke", ID: 9884, Word: 3}, {Piece: "tt</w>", ID: 752, Word: 3}, {Piece: "ðŁļĢ</w>", ID: 7090, Word: 4}}}
+	for i := range strings.Count(j.Request.Prompt, "very ") {
+		j.Conditioning.Tokens = append(j.Conditioning.Tokens, leafserve.Token{Piece: "very</w>", ID: 1070, Word: 5 + i})
+	}
+	j.Conditioning.Truncated = len(j.Conditioning.Tokens) > 75
 	j.end(leafserve.StateSucceeded, nil)
 }
 
