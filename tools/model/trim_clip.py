@@ -7,6 +7,7 @@ CLIP is the standard text encoder, tensor for tensor, so a second copy would onl
 script checks that claim byte by byte, stops if it is wrong, and writes the rest: the vision tower, both projections and
 the logit scale. Needs nothing but Python's standard library.
 """
+
 import json
 import struct
 import sys
