@@ -40,6 +40,9 @@ func LoadUNet(rt *ort.Runtime, dir string) (*UNet, error) {
 	parts.Go(func() (err error) { u.session, err = rt.NewSession(model); return })
 	parts.Go(func() (err error) { u.Hash, err = ckpt.Hash(); return })
 	if err := parts.Wait(); err != nil {
+		if u.session != nil {
+			u.session.Close()
+		}
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return u, nil

@@ -3,6 +3,7 @@ package diffusion
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -86,7 +87,12 @@ var unusedUNetKeys = map[string][]string{
 	"downsample_padding":             {"1"},
 	"mid_block_scale_factor":         {"1", "1.0"},
 	"resnet_out_scale_factor":        {"1", "1.0"},
+
+	"reverse_transformer_layers_per_block": {"null"},
 }
+
+// Limits of a network, so that a damaged config cannot ask for gigabytes.
+const maxBlocks, maxLayers, maxChannels = 8, 64, 1 << 16
 
 // readUNetConfig reads config.json; keys left out have diffusers' defaults.
 func readUNetConfig(dir string) (UNetConfig, error) {
@@ -107,16 +113,30 @@ func readUNetConfig(dir string) (UNetConfig, error) {
 	if len(c.Heads) == 0 {
 		c.Heads = c.HeadDim
 	}
-	n := len(c.Channels)
-	if n == 0 || len(c.DownBlocks) != n || len(c.UpBlocks) != n || c.Layers < 1 {
-		return c, fmt.Errorf("%s: %d widths for %d down and %d up blocks of %d layers", path, n, len(c.DownBlocks), len(c.UpBlocks), c.Layers)
+	if err := checkBlocks(path, c.Channels, c.DownBlocks, c.UpBlocks, c.Layers); err != nil {
+		return c, err
 	}
-	for i := range n {
-		if h := c.Heads.at(i); h < 1 || c.Channels[i]%h != 0 || c.Transformers.at(i) < 1 {
-			return c, fmt.Errorf("%s: block %d of width %d cannot have %d attention heads", path, i, c.Channels[i], h)
+	for i, width := range c.Channels {
+		if h, layers := c.Heads.at(i), c.Transformers.at(i); h < 1 || width%h != 0 || layers < 1 || layers > maxLayers {
+			return c, fmt.Errorf("%s: block %d of width %d cannot have %d attention heads and %d transformer layers", path, i, width, h, layers)
 		}
 	}
 	return c, nil
+}
+
+// checkBlocks fails unless every width has a block on the way down and one on
+// the way up, in sizes that make a network.
+func checkBlocks(path string, widths []int, down, up []string, layers int) error {
+	n := len(widths)
+	if n == 0 || n > maxBlocks || len(down) != n || len(up) != n || layers < 1 || layers > maxLayers {
+		return fmt.Errorf("%s: %d widths for %d down and %d up blocks of %d layers", path, n, len(down), len(up), layers)
+	}
+	for i, width := range widths {
+		if width < 1 || width > maxChannels {
+			return fmt.Errorf("%s: block %d is %d channels wide, want 1 to %d", path, i, width, maxChannels)
+		}
+	}
+	return nil
 }
 
 // refuseKeys fails when a config uses a variant: a key whose value is not one of
@@ -126,9 +146,9 @@ func refuseKeys(path string, unused map[string][]string) error {
 	if err := weights.ReadJSON(path, &raw); err != nil {
 		return err
 	}
-	for key, allowed := range unused {
+	for _, key := range slices.Sorted(maps.Keys(unused)) {
 		v, given := raw[key]
-		if given && !slices.Contains(allowed, string(v)) {
+		if allowed := unused[key]; given && !slices.Contains(allowed, string(v)) {
 			return fmt.Errorf("%s: %s is %s, which is not supported (only %s)", path, key, v, strings.Join(allowed, " or "))
 		}
 	}

@@ -52,9 +52,11 @@ func readVAEConfig(dir string) (VAEConfig, error) {
 	if err := refuseKeys(path, unusedVAEKeys); err != nil {
 		return c, err
 	}
-	n := len(c.Channels)
-	if n == 0 || len(c.DownBlocks) != n || len(c.UpBlocks) != n || c.ScalingFactor == 0 {
-		return c, fmt.Errorf("%s: %d widths for %d down and %d up blocks, scaling factor %v", path, n, len(c.DownBlocks), len(c.UpBlocks), c.ScalingFactor)
+	if err := checkBlocks(path, c.Channels, c.DownBlocks, c.UpBlocks, c.Layers); err != nil {
+		return c, err
+	}
+	if c.ScalingFactor == 0 {
+		return c, fmt.Errorf("%s: scaling_factor is 0", path)
 	}
 	for _, kind := range append(c.DownBlocks, c.UpBlocks...) {
 		if kind != "DownEncoderBlock2D" && kind != "UpDecoderBlock2D" {
