@@ -95,11 +95,7 @@ func testEventCap(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	c := b.claimed(t)
 	for i := range 1000 {
-		p := &progress{q: b.Queue, c: c, added: make(chan struct{}, 1)}
-		p.report(leafserve.StepEvent{Step: i + 1, Steps: 1000})
-		if err := p.flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		b.step(t, c, i+1)
 	}
 	b.finish(t, c)
 	all := b.follow(t, id, "")

@@ -183,8 +183,9 @@ func testIdempotency(t *testing.T, b *rig) {
 
 func testEnqueueRetried(t *testing.T, b *rig) {
 	for range 2 { // as go-redis does when the first reply was lost
-		if err := b.eval(t.Context(), enqueueScript, "same-id", "{}", 1, "", "").Err(); err != nil {
-			t.Fatal(err)
+		reply, err := b.eval(t.Context(), enqueueScript, "same-id", "{}", 9, "", "").Slice()
+		if err != nil || reply[0] != "new" || reply[1] != int64(0) {
+			t.Errorf("enqueue = %v, %v, want new with none ahead", reply, err)
 		}
 	}
 	if n := b.client.XLen(t.Context(), b.keys.jobs).Val(); n != 1 {
@@ -285,6 +286,9 @@ func testExpiry(t *testing.T, b *rig) {
 	b.age(t, 2*time.Minute)
 	_, err := b.Job(t.Context(), id)
 	wantKind(t, "Job after ResultTTL", err, leafserve.Gone)
+	if got, want := b.client.Keys(t.Context(), "*"+id).Val(), []string{b.keys.tomb + id}; !slices.Equal(got, want) {
+		t.Errorf("keys left = %v, want %v", got, want)
+	}
 	for _, err := range b.Events(t.Context(), id, "") {
 		wantKind(t, "Events after ResultTTL", err, leafserve.Gone)
 	}

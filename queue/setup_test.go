@@ -154,6 +154,16 @@ func (b *rig) claimed(t testing.TB) *claim {
 	return c
 }
 
+// step reports a step of a claimed job and sends it.
+func (b *rig) step(t testing.TB, c *claim, step int) {
+	t.Helper()
+	p := &progress{q: b.Queue, c: c, added: make(chan struct{}, 1)}
+	p.report(leafserve.StepEvent{Step: step, Steps: 20})
+	if err := p.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // done waits for the end of a job and returns it.
 func (b *rig) done(t testing.TB, id string) leafserve.Job {
 	t.Helper()

@@ -73,17 +73,17 @@ func testCancelDead(t *testing.T, b *rig) {
 
 func testDeadWorker(t *testing.T, b *rig) {
 	dead, next := b.enqueue(t, "dead"), b.enqueue(t, "next")
-	b.claimed(t) // and dies
+	b.step(t, b.claimed(t), 3) // and dies
 	b.age(t, b.cfg.Lease-time.Second)
 	if got := b.claimed(t).job.ID; got != next.ID {
 		t.Fatalf("claimed %s before the lease ran out, want %s", got, next.ID)
 	}
 	b.age(t, 2*time.Second)
 	b.work(t, WorkerConfig{}, instantly)
-	if job := b.done(t, dead.ID); job.State != leafserve.StateSucceeded {
-		t.Errorf("done = %+v, want succeeded", job)
+	if job := b.done(t, dead.ID); job.State != leafserve.StateSucceeded || job.Progress.Step != 0 {
+		t.Errorf("done = %+v, want succeeded and the dead worker's step forgotten", job)
 	}
-	want := []string{"queued 0", "running", "running", "done"}
+	want := []string{"queued 0", "running", "step", "running", "done"}
 	if got := kinds(t, b.follow(t, dead.ID, "")); !slices.Equal(got, want) {
 		t.Errorf("events = %v, want %v", got, want)
 	}
@@ -398,8 +398,12 @@ func testUnavailable(t *testing.T, b *rig) {
 			}
 		})
 	}
+	b.work(t, WorkerConfig{}, instantly) // cannot claim at first
 	b.line.cut.Store(false)
 	if err := b.Ping(ctx); err != nil {
 		t.Errorf("Ping when it is back: %v", err)
+	}
+	if job := b.done(t, id); job.State != leafserve.StateSucceeded {
+		t.Errorf("done = %+v, want succeeded", job)
 	}
 }
