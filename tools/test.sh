@@ -7,8 +7,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$(dirname "$0")/.."
 
-# install COMMAND PACKAGE: make COMMAND available from Debian's PACKAGE.
-install() {
+# ensure COMMAND PACKAGE: make COMMAND available from Debian's PACKAGE.
+ensure() {
 	have "$1" && return
 	local root=''
 	if [ "$(id -u)" != 0 ]; then
@@ -43,8 +43,8 @@ axe() {
 need_go
 need_cc
 [ -n "${LEAFSERVE_ORT_LIB:-}" ] || tools/ort.sh cpu >/dev/null
-install redis-server redis-server
-have chromium || have chromium-browser || have google-chrome || install chromium chromium
+ensure redis-server redis-server
+have chromium || have chromium-browser || have google-chrome || ensure chromium chromium
 LEAFSERVE_AXE=$(axe 4.14.1 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c)
 export LEAFSERVE_AXE
 
