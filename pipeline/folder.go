@@ -76,21 +76,22 @@ func Describe(dir string) (*Folder, error) {
 	return f, f.describe()
 }
 
-// findEncoders lists the text encoders of a model.
+// findEncoders lists the text encoders of a model: folders, or links to some.
 func findEncoders(dir string) (map[string]string, error) {
-	entries, err := os.ReadDir(dir)
+	paths, err := filepath.Glob(filepath.Join(dir, "text_encoder*"))
 	if err != nil {
 		return nil, err
 	}
 	found := map[string]string{}
-	for _, e := range entries {
-		name, ok := strings.CutPrefix(e.Name(), "text_encoder")
+	for _, path := range paths {
+		name := strings.TrimPrefix(filepath.Base(path), "text_encoder")
+		info, err := os.Stat(path)
 		switch {
-		case !ok || name == "_2" || name == "_3":
+		case err != nil || !info.IsDir() || name == "_2" || name == "_3":
 		case name == "":
-			found[standard] = filepath.Join(dir, e.Name())
-		case strings.HasPrefix(name, "_"):
-			found[name[1:]] = filepath.Join(dir, e.Name())
+			found[standard] = path
+		case len(name) > 1 && name[0] == '_':
+			found[name[1:]] = path
 		}
 	}
 	if found[standard] == "" {

@@ -45,7 +45,7 @@ func BatchKey(r leafserve.Request) string {
 	if err != nil { // it came from JSON
 		config = nil
 	}
-	return fmt.Sprint(r.Model, r.Scheduler, string(config), r.Sigmas, *r.Steps, *r.Eta, *r.Width, *r.Height, guided(r))
+	return fmt.Sprintf("%q %q %s %q %d %g %dx%d %t", r.Model, r.Scheduler, config, r.Sigmas, *r.Steps, *r.Eta, *r.Width, *r.Height, guided(r))
 }
 
 // guided says whether a request uses classifier-free guidance.

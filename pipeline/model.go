@@ -138,6 +138,7 @@ func hidden(e textenc.Embedding) tensor.Tensor { return e.Hidden }
 // closes it when no call is running.
 type Model struct {
 	*Folder
+	Runtime  *ort.Runtime
 	Encoders Encoders
 	unet     *diffusion.UNet
 	vae      *diffusion.VAE
@@ -145,7 +146,7 @@ type Model struct {
 
 // Load reads all weights of a folder; its parts load in parallel.
 func Load(rt *ort.Runtime, f *Folder) (*Model, error) {
-	m := &Model{Folder: f}
+	m := &Model{Folder: f, Runtime: rt}
 	var parts errgroup.Group
 	parts.Go(func() (err error) { m.unet, err = diffusion.LoadUNet(rt, filepath.Join(f.Dir, "unet")); return })
 	parts.Go(func() (err error) { m.vae, err = diffusion.LoadVAE(rt, filepath.Join(f.Dir, "vae")); return })

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"leafserve"
@@ -40,7 +41,7 @@ func (m *Model) Runner(store Store) leafserve.Runner {
 		}
 		result := leafserve.Result{Timings: outs[0].Timings, Conditioning: &outs[0].Conditioning}
 		for i, f := range files {
-			name := fmt.Sprintf("%s-%d.%s", job.ID, i, job.Request.OutputFormat)
+			name := fmt.Sprintf("%s-%d.%s", strings.ToLower(job.ID), i, job.Request.OutputFormat)
 			if err := store.Put(name, f.Data); err != nil {
 				return leafserve.Result{}, err
 			}

@@ -78,7 +78,7 @@ func rootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		serveCommand(cfg), apiCommand(cfg), workerCommand(cfg), generateCommand(cfg), encodeCommand(cfg),
-		tokenizeCommand(cfg), scheduleCommand(cfg), modelsCommand(cfg), doctorCommand(cfg), versionCommand(cfg),
+		tokenizeCommand(cfg), scheduleCommand(cfg), modelsCommand(cfg), doctorCommand(cfg), benchCommand(cfg), versionCommand(cfg),
 	)
 	for _, c := range root.Commands() {
 		usageErrors(c)

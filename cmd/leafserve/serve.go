@@ -47,6 +47,7 @@ func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		slog.SetDefault(log) // for the packages that log by themselves
 		s := &service{cfg: cfg, roles: r, log: log, out: cmd.OutOrStdout()}
 		return s.run(cmd.Context())
 	}}
@@ -161,7 +162,7 @@ func (s *service) work(ctx context.Context, q *queue.Queue, pictures *gallery.Fo
 		return err
 	}
 	if rt.Fallback != nil {
-		s.log.Warn("no GPU in use, the CPU it is", "reason", rt.Fallback)
+		s.log.Info("running on the CPU", "reason", rt.Fallback)
 	}
 	var model *pipeline.Model
 	var encoders pipeline.Encoders
