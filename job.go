@@ -72,7 +72,7 @@ type Timings struct {
 // Conditioning tells what the text encoder made of the prompt.
 type Conditioning struct {
 	Encoder   string  `json:"encoder"`
-	Tokens    []Token `json:"tokens"`    // BOS and EOS left out
+	Tokens    []Token `json:"tokens"`    // all of the prompt, also those past the context; BOS and EOS left out
 	Truncated bool    `json:"truncated"` // tokens past the context were dropped
 	Chunks    int     `json:"chunks"`
 }
