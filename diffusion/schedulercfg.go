@@ -131,9 +131,13 @@ func ParseConfig(name string, raw, override map[string]any) (Config, error) {
 }
 
 // DefaultScheduler is the short name of the scheduler that a model's
-// scheduler_config.json describes.
+// scheduler_config.json describes, or ddim where that class is not built yet
+// (PNDM, which Stable Diffusion 1.x names): it runs on the same noise schedule.
 func DefaultScheduler(raw map[string]any) (short string, err error) {
 	class, _ := raw["_class_name"].(string)
+	if slices.Contains(laterNames, class) {
+		class = "ddim"
+	}
 	c, err := ParseConfig(class, raw, nil)
 	if err != nil {
 		return "", err

@@ -78,16 +78,17 @@ func Describe(dir string) (*Folder, error) {
 
 // findEncoders lists the text encoders of a model: folders, or links to some.
 func findEncoders(dir string) (map[string]string, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "text_encoder*"))
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	found := map[string]string{}
-	for _, path := range paths {
-		name := strings.TrimPrefix(filepath.Base(path), "text_encoder")
+	for _, e := range entries {
+		name, ok := strings.CutPrefix(e.Name(), "text_encoder")
+		path := filepath.Join(dir, e.Name())
 		info, err := os.Stat(path)
 		switch {
-		case err != nil || !info.IsDir() || name == "_2" || name == "_3":
+		case !ok || err != nil || !info.IsDir() || name == "_2" || name == "_3":
 		case name == "":
 			found[standard] = path
 		case len(name) > 1 && name[0] == '_':

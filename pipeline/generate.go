@@ -131,16 +131,21 @@ func (m *Model) condition(ctx context.Context, r leafserve.Request) (cond, uncon
 	if encoder == nil {
 		return cond, uncond, c, leafserve.InvalidField("encoder", "model %s has no encoder %q", m.Info.Name, r.Encoder)
 	}
-	prompts := []textenc.Prompt{encoder.Tokenize(r.Prompt), encoder.Tokenize(r.NegativePrompt)}
-	embeddings, err := encoder.Encode(ctx, prompts, *r.ClipSkip)
+	prompt, negative := encoder.Tokenize(r.Prompt), encoder.Tokenize(r.NegativePrompt)
+	positives, err := encoder.Encode(ctx, []textenc.Prompt{prompt}, *r.ClipSkip)
 	if err != nil {
 		return cond, uncond, c, err
 	}
-	c = leafserve.Conditioning{Encoder: r.Encoder, Tokens: []leafserve.Token{}, Truncated: prompts[0].Truncated, Chunks: 1}
-	for _, t := range prompts[0].Tokens {
+	// clip_skip leaves the negative prompt alone, as in StableDiffusionPipeline.
+	negatives, err := encoder.Encode(ctx, []textenc.Prompt{negative}, 0)
+	if err != nil {
+		return cond, uncond, c, err
+	}
+	c = leafserve.Conditioning{Encoder: r.Encoder, Tokens: []leafserve.Token{}, Truncated: prompt.Truncated, Chunks: 1}
+	for _, t := range prompt.Tokens {
 		c.Tokens = append(c.Tokens, leafserve.Token(t))
 	}
-	return embeddings[0].Hidden, embeddings[1].Hidden, c, nil
+	return positives[0].Hidden, negatives[0].Hidden, c, nil
 }
 
 // denoise makes the latents [N,4,h,w] of all items.
