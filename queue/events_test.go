@@ -107,6 +107,35 @@ func testEventCap(t *testing.T, b *rig) {
 	}
 }
 
+// testProgress reports faster than Redis takes it, and while it is away.
+func testProgress(t *testing.T, b *rig) {
+	step := func(n int) leafserve.StepEvent { return leafserve.StepEvent{Step: n, Steps: 20} }
+	id := b.enqueue(t, "p").ID
+	c := b.claimed(t)
+	p := &progress{q: b.Queue, c: c, added: make(chan struct{}, 1)}
+	for _, e := range []any{step(1), step(2), leafserve.PreviewEvent{Step: 2}, step(3), leafserve.StateEvent{}, step(4)} {
+		p.report(e)
+	}
+	b.line.cut.Store(true)
+	wantKind(t, "flush while Redis is away", p.flush(t.Context()), leafserve.Unavailable)
+	b.line.cut.Store(false)
+	late := p.pending
+	p.pending = nil // as while a flush is under way
+	p.report(leafserve.PreviewEvent{Step: 4})
+	p.keep(late)
+	if err := p.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.finish(t, c)
+	var got []string
+	for _, e := range b.follow(t, id, "")[2:4] {
+		got = append(got, string(e.Data))
+	}
+	if want := []string{`{"step":4,"steps":20,"eta_ms":0}`, `{"step":4,"image":""}`}; !slices.Equal(got, want) {
+		t.Errorf("events = %v, want %v", got, want)
+	}
+}
+
 func testReaderLeaves(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	for range b.Events(t.Context(), id, "") {

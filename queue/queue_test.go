@@ -37,6 +37,7 @@ var conformance = []struct {
 	{name: "malformed event ids", run: testEventIDs},
 	{name: "positions move", run: testPositions},
 	{name: "events are capped", cfg: Config{EventCap: 100}, run: testEventCap},
+	{name: "progress is coalesced and kept", run: testProgress},
 	{name: "reader leaves", run: testReaderLeaves},
 	{name: "dead worker", run: testDeadWorker},
 	{name: "many dead workers", run: testManyDead},
