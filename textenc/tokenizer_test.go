@@ -117,34 +117,87 @@ func unzip(tb testing.TB, name string) []byte {
 	return data
 }
 
+// TestEncodeShowsWords is what the page draws: a typo breaks one word.
+func TestEncodeShowsWords(t *testing.T) {
+	tok := clipTokenizer(t, "!")
+	for _, tc := range []struct {
+		name, text string
+		want       []Token
+	}{
+		{"nothing", "", []Token{}},
+		{"whole words", "A cat", []Token{{"a</w>", 320, 0}, {"cat</w>", 2368, 1}}},
+		{"a typo", "a phqoto", []Token{{"a</w>", 320, 0}, {"ph", 745, 1}, {"q", 80, 1}, {"oto</w>", 23399, 1}}},
+		{"endings and digits", "it's 42", []Token{{"it</w>", 585, 0}, {"'s</w>", 568, 1}, {"4</w>", 275, 2}, {"2</w>", 273, 3}}},
+		{"bytes", "\xff", []Token{{"ï¿½</w>", 39802, 0}}},
+		{"specials are words", "hi!<|endoftext|>", []Token{{"hi</w>", 1883, 0}, {"!", 0, 1}, {"<|endoftext|>", 49407, 2}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := tok.Encode(tc.text).Tokens; got == nil || !slices.Equal(got, tc.want) {
+				t.Errorf("Encode(%q).Tokens = %+v, want %+v", tc.text, got, tc.want)
+			}
+		})
+	}
+}
+
+func TestWindow(t *testing.T) {
+	tok := clipTokenizer(t, "!")
+	for _, tc := range []struct {
+		name      string
+		words     int
+		truncated bool
+		end       []int // of the window
+	}{
+		{"empty", 0, false, []int{0, 0}},
+		{"one short of full", 74, false, []int{2368, 49407, 0}},
+		{"full", 75, false, []int{2368, 2368, 49407}},
+		{"one too many", 76, true, []int{2368, 2368, 49407}},
+		{"far too long", 5000, true, []int{2368, 2368, 49407}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ids, truncated := tok.Window(tok.Encode(strings.Repeat("cat ", tc.words)))
+			if end := ids[77-len(tc.end):]; len(ids) != 77 || truncated != tc.truncated || !slices.Equal(end, tc.end) {
+				t.Errorf("Window of %d words = %v, %v; want it to end in %v, %v", tc.words, ids, truncated, tc.end, tc.truncated)
+			}
+		})
+	}
+}
+
+// hostile are texts of a megabyte that take minutes where a step is quadratic.
+var hostile = []struct{ name, text string }{
+	{"one word", strings.Repeat("abcdefgh", 1<<17)},
+	{"one letter", strings.Repeat("a", 1<<20)},
+	{"signs", strings.Repeat("!?", 1<<19)},
+	{"specials", strings.Repeat("<|endoftext|>", 1<<20/13)},
+	{"nearly specials", strings.Repeat("<|endoftext|", 1<<20/12)},
+	{"marks", "a" + strings.Repeat("\u0301\u0323", 1<<18)},
+	{"invalid", strings.Repeat("\xff", 1<<20)},
+	{"white space", strings.Repeat(" ", 1<<20)},
+}
+
+func TestEncodeMegabytes(t *testing.T) {
+	tok := clipTokenizer(t, "!")
+	for _, tc := range hostile {
+		t.Run(tc.name, func(t *testing.T) { checkEncoding(t, tok, tc.text) })
+	}
+}
+
 func BenchmarkEncode(b *testing.B) {
 	tok := clipTokenizer(b, "")
 	vectors := readVectors(b, "vectors.jsonl.gz")
 	captions := slices.DeleteFunc(slices.Clone(vectors), func(v vector) bool { return v.Kind != "caption" })
-	for _, c := range []struct {
-		name string
-		set  []vector
-	}{{"captions", captions}, {"vectors", vectors}} {
-		b.Run(c.name, func(b *testing.B) {
+	for _, set := range [][]vector{captions, vectors} {
+		b.Run(fmt.Sprintf("prompts=%d", len(set)), func(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				tok.Encode(c.set[i%len(c.set)].Text)
+				tok.Encode(set[i%len(set)].Text)
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "prompts/s")
 		})
 	}
-	for _, c := range []struct{ name, text string }{
-		{"one-word-1MB", strings.Repeat("abcdefgh", 1<<17)},
-		{"one-letter-1MB", strings.Repeat("a", 1<<20)},
-		{"signs-1MB", strings.Repeat("!?", 1<<19)},
-		{"specials-1MB", strings.Repeat("<|endoftext|>", 1<<20/13)},
-		{"marks-1MB", "a" + strings.Repeat("\u0301\u0323", 1<<18)},
-		{"invalid-1MB", strings.Repeat("\xff", 1<<20)},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			b.ReportAllocs()
+	for _, tc := range hostile {
+		b.Run(tc.name, func(b *testing.B) {
 			for b.Loop() {
-				tok.Encode(c.text)
+				tok.Encode(tc.text)
 			}
 		})
 	}
