@@ -132,8 +132,6 @@ func stack(embeddings []textenc.Embedding, part func(textenc.Embedding) tensor.T
 	return tensor.Concat(rows...)
 }
 
-func hidden(e textenc.Embedding) tensor.Tensor { return e.Hidden }
-
 // Model is a loaded model. It is safe for concurrent use; whoever loaded it
 // closes it when no call is running.
 type Model struct {
