@@ -133,7 +133,7 @@ func (b *bencher) cold(ctx context.Context) error {
 	return nil
 }
 
-const benchPrompt = "a cat on a blue background"
+const benchPrompt = "a ghost on a yellow background"
 
 // start loads the model and serves it on a free port of loopback.
 func (b *bencher) start(ctx context.Context) (stop func(), err error) {

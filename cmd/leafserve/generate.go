@@ -30,7 +30,7 @@ func generateCommand(cfg *Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate",
 		Short: "Make pictures without a server",
-		Example: `  leafserve generate --prompt "a cat on a blue background" --out cat.png
+		Example: `  leafserve generate --prompt "a ghost on a yellow background" --out ghost.png
   leafserve generate --request batch.json --out batch.png   # batch-0.png, batch-1.png …`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reqs, err := f.requests(cmd)

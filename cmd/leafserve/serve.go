@@ -200,7 +200,7 @@ func (s *service) greet(addr net.Addr) {
 leafserve is ready.
   page     %s/
   picture  curl -s %s/generate -H 'Content-Type: application/json' -H 'Accept: image/png' \
-             -d '{"prompt":"a cat on a blue background"}' -o cat.png
+             -d '{"prompt":"a ghost on a yellow background"}' -o ghost.png
 `, url, url)
 	if s.cfg.HTTP.Redis == "" {
 		fmt.Fprintln(s.out, "  queue    in memory, gone when this process ends; --redis URL keeps it")
