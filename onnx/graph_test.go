@@ -188,7 +188,8 @@ func TestCommonFolder(t *testing.T) {
 		{[]string{"/a/b/x", "/a/c/y"}, "/a"},
 		{[]string{"/a/b/c/d/x", "/a/b/y"}, "/a/b"},
 		{[]string{"/a/b/y", "/a/b/c/d/x"}, "/a/b"},
-		{[]string{"/a/bc/x", "/a/b/y"}, "/a"}, // a name that starts the same is no folder
+		{[]string{"/a/bc/x", "/a/b/y"}, "/a"},
+		{[]string{"/a/b/y", "/a/bc/x"}, "/a"}, // a name that starts the same is no folder
 		{[]string{"/a/x", "/b/y"}, "/"},
 		{[]string{"/x", "/b/y"}, "/"},
 	} {

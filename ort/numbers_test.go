@@ -195,6 +195,9 @@ func softmax(x tensor.Tensor) tensor.Tensor {
 	return y
 }
 
+// largest is the largest |value|.
+func largest(x tensor.Tensor) float64 { return tensor.MaxAbsDiff(x, tensor.New(x.Shape...)) }
+
 // TestNumbers runs every op and layer and compares it with its definition in
 // plain Go. Inputs have open batch and size where the op allows it.
 func TestNumbers(t *testing.T) {
@@ -324,7 +327,7 @@ func TestNumbers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			leaftest.Close(t, tc.name, out[0], tc.want, 1e-5)
+			leaftest.Close(t, tc.name, out[0], tc.want, 1e-6*max(1, largest(tc.want)))
 			if len(y.Shape) != len(out[0].Shape) {
 				t.Fatalf("the builder infers %v, the runtime gives %v", y.Shape, out[0].Shape)
 			}

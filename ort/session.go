@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
+	"golang.org/x/sync/errgroup"
 
 	"leafserve/onnx"
 	"leafserve/tensor"
@@ -17,25 +19,44 @@ type Session struct {
 	run     *ort.DynamicAdvancedSession
 	inputs  []onnx.Value
 	outputs []onnx.Value
+	rows    int // rows of a batch that run at the same time, each by itself; 0: a batch runs whole
 }
 
 // Input is the value of one graph input; make it with Floats or Ints.
-type Input func() (ort.Value, []int, onnx.Type, error)
-
-// Floats feeds a float32 tensor. Its values are read during Run, not copied.
-func Floats(t tensor.Tensor) Input {
-	return func() (ort.Value, []int, onnx.Type, error) {
-		v, err := ort.NewTensor(int64s(t.Shape), t.Data)
-		return v, t.Shape, onnx.Float, err
-	}
+type Input struct {
+	element onnx.Type
+	shape   []int
+	floats  []float32 // either this
+	ints    []int     // or this
 }
 
+// Floats feeds a float32 tensor. Its values are read during Run, not copied.
+func Floats(t tensor.Tensor) Input { return Input{onnx.Float, t.Shape, t.Data, nil} }
+
 // Ints feeds an int64 tensor.
-func Ints(data []int, shape ...int) Input {
-	return func() (ort.Value, []int, onnx.Type, error) {
-		v, err := ort.NewTensor(int64s(shape), int64s(data))
-		return v, shape, onnx.Int64, err
+func Ints(data []int, shape ...int) Input { return Input{onnx.Int64, shape, nil, data} }
+
+// value makes the native tensor.
+func (in Input) value() (ort.Value, error) {
+	if in.element == onnx.Int64 {
+		return ort.NewTensor(int64s(in.shape), int64s(in.ints))
 	}
+	return ort.NewTensor(int64s(in.shape), in.floats)
+}
+
+// row is row i of a batch; an input with one row is the same for all.
+func (in Input) row(i int) Input {
+	if in.shape[0] == 1 {
+		return in
+	}
+	out := Input{element: in.element, shape: append([]int{1}, in.shape[1:]...)}
+	if n := len(in.ints) / in.shape[0]; n > 0 {
+		out.ints = in.ints[i*n : (i+1)*n]
+	}
+	if n := len(in.floats) / in.shape[0]; n > 0 {
+		out.floats = in.floats[i*n : (i+1)*n]
+	}
+	return out
 }
 
 func int64s(values []int) []int64 {
@@ -47,9 +68,27 @@ func int64s(values []int) []int64 {
 }
 
 // NewSession loads a graph. It reads and lays out the weights, so for a large
-// model it takes seconds.
+// model it takes seconds. One call of Run uses all threads.
 func (r *Runtime) NewSession(m onnx.Model) (*Session, error) {
-	opts, err := r.options(m)
+	return r.newSession(m, r.Threads, 0)
+}
+
+// NewRowSession loads a graph whose first axes are the batch. On a CPU its Run
+// takes a batch apart and runs the rows at the same time, each on a core of its
+// own. So a row's result does not depend, to the bit, on the others; and cores
+// meet once a run, not once an operator, where a core that is busy elsewhere
+// would make all wait. (UNet step with guidance on two cores: as fast as threads
+// inside operators when the machine is quiet, 1.7 times when it is not.)
+func (r *Runtime) NewRowSession(m onnx.Model) (*Session, error) {
+	if r.Provider != "cpu" {
+		return r.newSession(m, r.Threads, 0)
+	}
+	// Two rows, the two halves of guidance, are usual: their callers are two of the threads.
+	return r.newSession(m, max(1, r.Threads-1), r.Threads)
+}
+
+func (r *Runtime) newSession(m onnx.Model, threads, rows int) (*Session, error) {
+	opts, err := r.options(m, threads)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +97,7 @@ func (r *Runtime) NewSession(m onnx.Model) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime refuses the graph: %w", err)
 	}
-	return &Session{run, m.Inputs, m.Outputs}, nil
+	return &Session{run, m.Inputs, m.Outputs, rows}, nil
 }
 
 func names(values []onnx.Value) []string {
@@ -80,6 +119,58 @@ func (s *Session) Run(ctx context.Context, inputs ...Input) ([]tensor.Tensor, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := s.check(inputs); err != nil {
+		return nil, err
+	}
+	batch := 1
+	for _, in := range inputs {
+		batch = max(batch, in.shape[0])
+	}
+	if s.rows == 0 || batch == 1 {
+		return s.runWhole(ctx, inputs)
+	}
+	for i, in := range inputs {
+		if n := in.shape[0]; n != 1 && n != batch {
+			return nil, fmt.Errorf("input %s has %d rows in a batch of %d", s.inputs[i].Name, n, batch)
+		}
+	}
+	return s.runRows(ctx, inputs, batch)
+}
+
+// runRows runs each row of a batch by itself.
+func (s *Session) runRows(ctx context.Context, inputs []Input, batch int) ([]tensor.Tensor, error) {
+	results := make([][]tensor.Tensor, batch)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(s.rows)
+	for i := range batch {
+		group.Go(func() (err error) {
+			row := make([]Input, len(inputs))
+			for j, in := range inputs {
+				row[j] = in.row(i)
+			}
+			results[i], err = s.runWhole(ctx, row)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	out := make([]tensor.Tensor, len(s.outputs))
+	for j := range out {
+		rows := make([]tensor.Tensor, batch)
+		for i := range rows {
+			rows[i] = results[i][j]
+		}
+		out[j] = tensor.Concat(rows...)
+	}
+	return out, nil
+}
+
+// runWhole is one native call.
+func (s *Session) runWhole(ctx context.Context, inputs []Input) ([]tensor.Tensor, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	in, err := s.feeds(inputs)
 	defer destroy(in)
 	if err != nil {
@@ -92,7 +183,7 @@ func (s *Session) Run(ctx context.Context, inputs ...Input) ([]tensor.Tensor, er
 	}
 	results := make([]tensor.Tensor, len(out))
 	for i, v := range out {
-		if results[i], err = copyOut(v); err != nil {
+		if results[i], err = result(v); err != nil {
 			return nil, fmt.Errorf("output %s: %w", s.outputs[i].Name, err)
 		}
 	}
@@ -116,21 +207,32 @@ func (s *Session) call(ctx context.Context, in, out []ort.Value) error {
 	return err
 }
 
-// feeds makes the native inputs and checks them against the graph's.
-func (s *Session) feeds(inputs []Input) ([]ort.Value, error) {
+// check compares inputs with the graph's.
+func (s *Session) check(inputs []Input) error {
 	if len(inputs) != len(s.inputs) {
-		return nil, fmt.Errorf("%d inputs for a graph with %d", len(inputs), len(s.inputs))
+		return fmt.Errorf("%d inputs for a graph with %d", len(inputs), len(s.inputs))
 	}
+	for i, in := range inputs {
+		want := s.inputs[i]
+		if in.element != want.Type || !matches(in.shape, want.Shape) {
+			return fmt.Errorf("input %s is %v%v, want %v%v", want.Name, in.element, in.shape, want.Type, want.Shape)
+		}
+		if values := len(in.floats) + len(in.ints); values != tensor.Size(in.shape) || slices.Min(in.shape) < 0 {
+			return fmt.Errorf("input %s: %d values do not make a shape %v", want.Name, values, in.shape)
+		}
+	}
+	return nil
+}
+
+// feeds makes the native inputs.
+func (s *Session) feeds(inputs []Input) ([]ort.Value, error) {
 	values := make([]ort.Value, 0, len(inputs))
-	for i, input := range inputs {
-		v, shape, t, err := input()
+	for i, in := range inputs {
+		v, err := in.value()
 		if err != nil {
 			return values, fmt.Errorf("input %s: %w", s.inputs[i].Name, err)
 		}
 		values = append(values, v)
-		if want := s.inputs[i]; t != want.Type || !matches(shape, want.Shape) {
-			return values, fmt.Errorf("input %s is %v%v, want %v%v", want.Name, t, shape, want.Type, want.Shape)
-		}
 	}
 	return values, nil
 }
@@ -147,8 +249,8 @@ func matches(shape, want []int) bool {
 	return true
 }
 
-// copyOut moves a native result into Go memory.
-func copyOut(v ort.Value) (tensor.Tensor, error) {
+// result gives a run's output, whose values the binding has copied into Go memory.
+func result(v ort.Value) (tensor.Tensor, error) {
 	t, ok := v.(*ort.Tensor[float32])
 	if !ok {
 		return tensor.Tensor{}, errors.New("not float32")
@@ -157,7 +259,7 @@ func copyOut(v ort.Value) (tensor.Tensor, error) {
 	for i, d := range t.GetShape() {
 		shape[i] = int(d)
 	}
-	return tensor.Tensor{Shape: shape, Data: append([]float32(nil), t.GetData()...)}, nil
+	return tensor.Tensor{Shape: shape, Data: t.GetData()}, nil
 }
 
 func destroy(values []ort.Value) {
