@@ -39,8 +39,8 @@
 //
 // # What holds
 //
-// The same resolved request gives the same picture, to the bit on one machine,
-// alone or in a batch to about 1e-5 in the latent, and the picture that
-// diffusers gives to ±1 of 255. An acknowledged job ends in exactly one terminal
-// state. Errors are [Error] values whose [Kind] says what the caller can do.
+// The same resolved request gives the same picture, alone or in a batch: on one
+// machine's CPU to the bit; and the picture that diffusers gives to ±1 of 255. An
+// acknowledged job ends in exactly one terminal state. Errors are [Error] values
+// whose [Kind] says what the caller can do.
 package leafserve

@@ -37,7 +37,7 @@ func LoadUNet(rt *ort.Runtime, dir string) (*UNet, error) {
 	}
 	u := &UNet{Config: config}
 	var parts errgroup.Group
-	parts.Go(func() (err error) { u.session, err = rt.NewSession(model); return })
+	parts.Go(func() (err error) { u.session, err = rt.NewRowSession(model); return })
 	parts.Go(func() (err error) { u.Hash, err = ckpt.Hash(); return })
 	if err := parts.Wait(); err != nil {
 		if u.session != nil {

@@ -107,14 +107,14 @@ func (r *Runtime) probe() error {
 	return s.Close()
 }
 
-// options are the session options for a model.
-func (r *Runtime) options(m onnx.Model) (*ort.SessionOptions, error) {
+// options are the session options for a model whose calls use so many threads.
+func (r *Runtime) options(m onnx.Model, threads int) (*ort.SessionOptions, error) {
 	opts, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, err
 	}
 	steps := []error{
-		opts.SetIntraOpNumThreads(r.Threads),
+		opts.SetIntraOpNumThreads(threads),
 		opts.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", m.Folder),
 	}
 	if r.Provider == "cuda" {

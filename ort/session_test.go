@@ -83,7 +83,7 @@ func TestRunRefusesInputs(t *testing.T) {
 		{"wrong type", []ort.Input{good, ort.Floats(tensor.New(2))}, "input ids is float32[2], want int64[2]"},
 		{"wrong type first", []ort.Input{ort.Ints(make([]int, 3), 1, 3), ids}, "input x is int64[1 3], want float32[-1 3]"},
 		{"fewer values than the shape says", []ort.Input{ort.Floats(tensor.Tensor{Shape: []int{4, 3}, Data: make([]float32, 11)}), ids}, "input x: "},
-		{"negative extent", []ort.Input{good, ort.Ints(nil, -2)}, "input ids: "},
+		{"negative extent", []ort.Input{good, ort.Ints(nil, -2)}, "input ids is int64[-2], want int64[2]"},
 		{"index out of range", []ort.Input{good, ort.Ints([]int{0, 4}, 2)}, "4"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -61,9 +61,9 @@ type item struct {
 
 // Generate makes the pictures of resolved requests that have the same BatchKey,
 // in one batch as far as memory allows: a picture's pixels count against the
-// model's MaxPixels. A picture does not depend on the others (to about 1e-5 in
-// the latent). When ctx ends it stops, inside a network run too, and returns
-// ctx's error.
+// model's MaxPixels. A picture does not depend on the others: on a CPU to the
+// bit, on a GPU to rounding. When ctx ends it stops, inside a network run too,
+// and returns ctx's error.
 func (m *Model) Generate(ctx context.Context, reqs []leafserve.Request, opts Options) ([]Output, error) {
 	start := time.Now()
 	items, outs, err := m.prepare(ctx, reqs)

@@ -248,6 +248,6 @@ func TestBatchEqualsAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		leaftest.Close(t, r.Prompt, together[i].Latents, alone[0].Latents, 1e-4)
+		leaftest.Close(t, r.Prompt, together[i].Latents, alone[0].Latents, 0) // on a CPU to the bit
 	}
 }

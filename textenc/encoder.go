@@ -63,7 +63,7 @@ func Load(rt *ort.Runtime, dir string, tokenizer *Tokenizer, opts Options) (*Enc
 	if err != nil {
 		return nil, err
 	}
-	session, err := rt.NewSession(model)
+	session, err := rt.NewRowSession(model)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
