@@ -2,6 +2,7 @@ package diffusion
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,12 +63,14 @@ func (u *UNet) Predict(ctx context.Context, sample tensor.Tensor, t float64, con
 // Close frees the weights; no call may be running.
 func (u *UNet) Close() error { return u.session.Close() }
 
-// VAE is a loaded AutoencoderKL. Its encoder is loaded when first used. It is
-// safe for concurrent use.
+// VAE is a loaded AutoencoderKL. Its encoder is checked with the decoder and
+// loaded when first used. It is safe for concurrent use.
 type VAE struct {
 	Config  VAEConfig
 	decoder *ort.Session
-	encoder func() (*ort.Session, error)
+	loading sync.Mutex   // guards encoder
+	encoder *ort.Session // nil until first used
+	load    func() (*ort.Session, error)
 }
 
 // LoadVAE reads an AutoencoderKL's folder.
@@ -80,22 +83,20 @@ func LoadVAE(rt *ort.Runtime, dir string) (*VAE, error) {
 	if err != nil {
 		return nil, err
 	}
-	model, err := vaeDecoderGraph(config, ckpt)
+	decoder, err := vaeDecoderGraph(config, ckpt)
 	if err != nil {
 		return nil, err
 	}
-	decoder, err := rt.NewSession(model)
+	encoder, err := vaeEncoderGraph(config, ckpt)
+	if err != nil {
+		return nil, err
+	}
+	session, err := rt.NewSession(decoder)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	encoder := sync.OnceValues(func() (*ort.Session, error) {
-		model, err := vaeEncoderGraph(config, ckpt)
-		if err != nil {
-			return nil, err
-		}
-		return rt.NewSession(model)
-	})
-	return &VAE{config, decoder, encoder}, nil
+	load := func() (*ort.Session, error) { return rt.NewSession(encoder) }
+	return &VAE{Config: config, decoder: session, load: load}, nil
 }
 
 // Decode turns a latent of the UNet's scale [B,Latent,h,w] into pictures
@@ -120,7 +121,7 @@ func (v *VAE) Decode(ctx context.Context, latent tensor.Tensor) (tensor.Tensor, 
 // Moments gives mean and log variance [B,2·Latent,H/Factor,W/Factor] of the
 // latent of pictures [B,3,H,W] in −1…1, before the scaling factor.
 func (v *VAE) Moments(ctx context.Context, image tensor.Tensor) (tensor.Tensor, error) {
-	encoder, err := v.encoder()
+	encoder, err := v.encoderSession()
 	if err != nil {
 		return tensor.Tensor{}, fmt.Errorf("vae encoder: %w", err)
 	}
@@ -131,8 +132,28 @@ func (v *VAE) Moments(ctx context.Context, image tensor.Tensor) (tensor.Tensor, 
 	return out[0], nil
 }
 
-// Close frees the decoder's weights; no call may be running.
-func (v *VAE) Close() error { return v.decoder.Close() }
+// encoderSession loads the encoder if no call did before.
+func (v *VAE) encoderSession() (*ort.Session, error) {
+	v.loading.Lock()
+	defer v.loading.Unlock()
+	if v.encoder == nil {
+		session, err := v.load()
+		if err != nil {
+			return nil, err
+		}
+		v.encoder = session
+	}
+	return v.encoder, nil
+}
+
+// Close frees the weights; no call may be running.
+func (v *VAE) Close() error {
+	err := v.decoder.Close()
+	if v.encoder != nil {
+		err = errors.Join(err, v.encoder.Close())
+	}
+	return err
+}
 
 // Layout is what a model folder says about itself, read without loading weights.
 type Layout struct {
