@@ -99,7 +99,9 @@ function connected({ detail: whole }) {
 }
 /** Takes the banner away when nobody waits for the server any more. */
 function hideIdleBanner() {
-  if (isLost() && ![...jobs.values()].some(e => isLive(e.job))) $('conn').hidden = true;
+  if (!isLost() || [...jobs.values()].some(e => isLive(e.job))) return;
+  $('conn').hidden = true;
+  tryNow(); // ends the countdown, so that the next failure shows a banner again
 }
 
 /* ── 3 views ── */

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"leafserve/internal/leaftest/browser"
 )
 
 // axeSource gives axe-core's script, which the environment variable
@@ -30,8 +32,8 @@ func axeSource(t *testing.T) string {
 func TestAccessible(t *testing.T) {
 	source := axeSource(t)
 	s := newServer(t)
-	p := openPage(t, startBrowser(t), s, "")
-	eval[bool](p, source+"; true")
+	p := openPage(t, browser.Start(t), s, "")
+	browser.Eval[bool](p.Page, source+"; true")
 	clean := func(state string) {
 		t.Helper()
 		for _, theme := range []string{"light", "dark"} {
@@ -46,65 +48,65 @@ func TestAccessible(t *testing.T) {
 
 	clean("empty")
 	s.refuse(refusal{status: http.StatusBadRequest, message: "steps is 0, want a whole number from 1 to 1000", param: "steps"})
-	p.fill("prompt", "a 3d rockett")
-	p.click("Make picture")
-	p.waitText("#problem", "steps is 0")
+	p.Fill("prompt", "a 3d rockett")
+	p.Click("Make picture")
+	p.WaitText("#problem", "steps is 0")
 	clean("refused")
 
 	s.ahead = 3
 	j := start(s, p, "a 3d rockett")
-	p.waitText(".progress", "Waiting")
+	p.WaitText(".progress", "Waiting")
 	clean("queued")
 	j.run()
 	j.step(10, 2000)
 	j.preview()
-	p.waitText(".progress", "Step 10")
+	p.WaitText(".progress", "Step 10")
 	clean("running")
 	s.stop()
-	p.waitText("#conn", "No connection")
+	p.WaitText("#conn", "No connection")
 	clean("lost")
 	s.start()
-	p.click("Try now")
-	p.waitText("#conn", "Connected again")
+	p.Click("Try now")
+	p.WaitText("#conn", "Connected again")
 	clean("connected")
 	j.succeed()
-	p.waitText(".facts", "Seed")
+	p.WaitText(".facts", "Seed")
 	clean("done")
-	eval[bool](p, `(Object.defineProperty(navigator, 'clipboard', { value: undefined }), true)`)
-	p.click("Copy link")
+	browser.Eval[bool](p.Page, `(Object.defineProperty(navigator, 'clipboard', { value: undefined }), true)`)
+	p.Click("Copy link")
 	clean("copy box")
-	p.click("Close")
+	p.Click("Close")
 
 	s.refuse(refusal{status: http.StatusTooManyRequests, message: "64 jobs are waiting.", retryAfter: 60})
-	p.fill("prompt", strings.Repeat("long ", 300))
-	p.click("Make picture")
-	p.waitText("#problem", "The queue is full")
+	p.Fill("prompt", strings.Repeat("long ", 300))
+	p.Click("Make picture")
+	p.WaitText("#problem", "The queue is full")
 	clean("full")
-	p.click("Try now")
+	p.Click("Try now")
 	j = s.next()
-	p.wait(`document.querySelector('.progress').checkVisibility()`)
-	p.click("Cancel")
-	p.waitText("#result", "Cancelled")
+	p.Wait(`document.querySelector('.progress').checkVisibility()`)
+	p.Click("Cancel")
+	p.WaitText("#result", "Cancelled")
 	clean("canceled")
 	j = start(s, p, "a crab")
 	j.fail("The model ran out of memory.")
-	p.waitText("#result", "out of memory")
+	p.WaitText("#result", "out of memory")
 	clean("failed")
-	eval[bool](p, `(location.hash = '#p=a+crab&job=expired', true)`)
-	p.waitText("#result", "no longer kept")
+	browser.Eval[bool](p.Page, `(location.hash = '#p=a+crab&job=expired', true)`)
+	p.WaitText("#result", "no longer kept")
 	clean("expired")
-	eval[bool](p, `(location.hash = '#p=a+crab&n=3', true)`)
-	p.waitText("#recap", "3 pictures")
+	browser.Eval[bool](p.Page, `(location.hash = '#p=a+crab&n=3', true)`)
+	p.WaitText("#recap", "3 pictures")
 	j = start(s, p, "three crabs "+strings.Repeat("very ", 100))
 	j.succeed()
-	p.waitText(".facts", "Seed")
+	p.WaitText(".facts", "Seed")
 	clean("several pictures")
 }
 
 // violations gives what axe finds in the page, one text a rule.
 func (p *page) violations(theme string) []string {
-	p.t.Helper()
-	return eval[[]string](p, fmt.Sprintf(`(async () => {
+	p.T.Helper()
+	return browser.Eval[[]string](p.Page, fmt.Sprintf(`(async () => {
 		document.documentElement.dataset.theme = %q;
 		const found = await realTime(() => axe.run({ resultTypes: ['violations'] }));
 		return found.violations.map(v => v.id + ': ' + v.help + '\n' + v.nodes.map(n => n.html + '\n' + n.failureSummary).join('\n'));

@@ -6,6 +6,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"leafserve/internal/leaftest/browser"
 )
 
 // The scenarios of TestPage in which connections, servers and pages go away
@@ -16,40 +18,40 @@ func killedServer(t *testing.T, s *server, p *page) {
 	second := start(s, p, "a rocket")
 	second.run()
 	second.step(5, 4000) // event 3
-	p.waitText(".progress", "Step 5 of 25")
+	p.WaitText(".progress", "Step 5 of 25")
 	s.stop()
-	p.waitText("#conn", "No connection to the server. Your job goes on there; this page picks it up again.")
-	p.waitText(".progress", "Step 5 of 25 when the connection broke")
+	p.WaitText("#conn", "No connection to the server. Your job goes on there; this page picks it up again.")
+	p.WaitText(".progress", "Step 5 of 25 when the connection broke")
 	p.shot("lost")
 	p.advance(1000) // in vain
-	p.waitText("#conn", "Next try in 2 s")
+	p.WaitText("#conn", "Next try in 2 s")
 	first.succeed()
 	s.start()
-	p.click("Try now")
+	p.Click("Try now")
 	if l := s.nextListen(); l != (listen{second.ID, "3"}) {
 		t.Errorf("stream opened again = %+v, want job %s after event 3", l, second.ID)
 	}
-	p.waitText("#conn", "Connected again. Nothing was lost.")
+	p.WaitText("#conn", "Connected again. Nothing was lost.")
 	second.step(6, 3000)
-	p.waitText(".progress", "Step 6 of 25")
+	p.WaitText(".progress", "Step 6 of 25")
 	second.succeed()
-	p.waitText(".facts", "Seed")
+	p.WaitText(".facts", "Seed")
 	p.advance(4000)
-	is(p, `conn.hidden`, true)
-	p.wait(`document.querySelectorAll('#strip img').length === 2`) // the job that was not on show, too
+	browser.Is(p.Page, `conn.hidden`, true)
+	p.Wait(`document.querySelectorAll('#strip img').length === 2`) // the job that was not on show, too
 }
 
 func killedBeforeAnswer(t *testing.T, s *server, p *page) {
 	s.stop()
-	p.fill("prompt", "a crab")
-	p.click("Make picture")
-	p.waitText("#conn", "No connection to the server. Your prompt is kept; this page tries again.")
-	p.press(kb.Escape)
-	p.wait(`conn.hidden`)
-	p.click("Make picture")
-	p.waitText("#conn", "No connection to the server.")
+	p.Fill("prompt", "a crab")
+	p.Click("Make picture")
+	p.WaitText("#conn", "No connection to the server. Your prompt is kept; this page tries again.")
+	p.Press(kb.Escape)
+	p.Wait(`conn.hidden`)
+	p.Click("Make picture")
+	p.Wait(`!conn.hidden`)
 	s.start()
-	p.click("Make picture") // the same again means: try now
+	p.Click("Make picture") // the same again means: try now
 	if j := s.next(); j.Request.Prompt != "a crab" {
 		t.Errorf("prompt = %q, want %q", j.Request.Prompt, "a crab")
 	}
@@ -60,12 +62,12 @@ func killedBeforeAnswer(t *testing.T, s *server, p *page) {
 
 func answerCut(t *testing.T, s *server, p *page) {
 	s.refuse(refusal{status: 0})
-	p.fill("prompt", "a crab")
-	p.click("Make picture")
+	p.Fill("prompt", "a crab")
+	p.Click("Make picture")
 	j := s.next()
-	p.wait(`location.hash.includes("job=j1") || advance(1000)`) // the browser itself may try again before the page does
+	p.Wait(`location.hash.includes("job=j1") || advance(1000)`) // the browser itself may try again before the page does
 	j.succeed()
-	p.waitText(".facts", "Seed")
+	p.WaitText(".facts", "Seed")
 	if len(s.created) > 0 || len(s.keys) != 2 || s.keys[0] != s.keys[1] {
 		t.Errorf("Idempotency-Keys = %q, want two equal ones and no second job", s.keys)
 	}
@@ -74,14 +76,14 @@ func answerCut(t *testing.T, s *server, p *page) {
 func forgottenJob(t *testing.T, s *server, p *page) {
 	j := start(s, p, "a crab")
 	s.stop()
-	p.waitText("#conn", "No connection to the server.")
+	p.WaitText("#conn", "No connection to the server.")
 	s.forget()
 	s.start()
-	p.click("Try now")
-	p.waitText("#result", "This result is no longer kept")
-	p.waitText("#conn", "Connected again.")
+	p.Click("Try now")
+	p.WaitText("#result", "This result is no longer kept")
+	p.WaitText("#conn", "Connected again.")
 	p.reload() // its prompt and seed are still known
-	p.click("Make it again")
+	p.Click("Make it again")
 	if again := s.next(); *again.Request.Seed != *j.Request.Seed {
 		t.Errorf("seed = %d, want %d", *again.Request.Seed, *j.Request.Seed)
 	}
@@ -90,33 +92,33 @@ func forgottenJob(t *testing.T, s *server, p *page) {
 func silentStream(t *testing.T, s *server, p *page) {
 	j := start(s, p, "a crab")
 	j.run()
-	p.waitText(".progress", "Reading the prompt")
+	p.WaitText(".progress", "Reading the prompt")
 	p.advance(45_000)
-	p.waitText("#conn", "No connection to the server.")
+	p.WaitText("#conn", "No connection to the server.")
 	p.advance(1000)
 	if l := s.nextListen(); l != (listen{j.ID, "2"}) {
 		t.Errorf("stream opened again = %+v, want job %s after event 2", l, j.ID)
 	}
 	j.succeed()
-	p.waitText(".facts", "Seed")
+	p.WaitText(".facts", "Seed")
 }
 
 func reloadRunning(t *testing.T, s *server, p *page) {
 	j := start(s, p, "a crab")
 	j.run()
 	j.step(3, 100)
-	p.waitText(".progress", "Step 3 of 25")
+	p.WaitText(".progress", "Step 3 of 25")
 	p.reload()
 	s.nextListen()
-	is(p, `document.querySelector("#prompt").value`, "a crab")
-	p.waitText(".progress", "Step 3 of 25")
+	browser.Is(p.Page, `document.querySelector("#prompt").value`, "a crab")
+	p.WaitText(".progress", "Step 3 of 25")
 	j.succeed()
-	p.waitText(".facts", "Seed")
-	p.fill("prompt", "half a pro")
+	p.WaitText(".facts", "Seed")
+	p.Fill("prompt", "half a pro")
 	p.advance(400) // the address follows the typing
 	p.reload()     // a finished job needs no question
-	p.waitText(".facts", "Seed")
-	is(p, `document.querySelector("#prompt").value`, "half a pro")
+	p.WaitText(".facts", "Seed")
+	browser.Is(p.Page, `document.querySelector("#prompt").value`, "half a pro")
 	if len(s.listens) > 0 {
 		t.Errorf("stream opened for a finished job: %+v", <-s.listens)
 	}
@@ -124,14 +126,14 @@ func reloadRunning(t *testing.T, s *server, p *page) {
 
 func modelsLate(t *testing.T, s *server, p *page) {
 	s.hideModels.Store(true)
-	p.do(chromedp.Reload())
-	p.waitText("#conn", "The queue does not answer. Your prompt is kept; this page tries again.")
-	is(p, `recap.textContent`, "the server’s")
+	p.Do(chromedp.Reload())
+	p.WaitText("#conn", "The queue does not answer. Your prompt is kept; this page tries again.")
+	browser.Is(p.Page, `recap.textContent`, "the server’s")
 	s.hideModels.Store(false)
-	p.click("Try now")
-	p.waitText("#recap", "standard encoder · leaf-emoji-64 · 9 steps")
-	p.waitText("#conn", "Connected again.")
-	is(p, `location.hash`, "#p=a+crab&encoder=standard&steps=9")
+	p.Click("Try now")
+	p.WaitText("#recap", "standard encoder · leaf-emoji-64 · 9 steps")
+	p.WaitText("#conn", "Connected again.")
+	browser.Is(p.Page, `location.hash`, "#p=a+crab&encoder=standard&steps=9")
 }
 
 func session(t *testing.T, s *server, p *page) {
@@ -139,21 +141,21 @@ func session(t *testing.T, s *server, p *page) {
 	for i := range 8 { // more than the six connections of a browser
 		jobs = append(jobs, start(s, p, fmt.Sprintf("picture %d", i)))
 	}
-	is(p, `document.querySelectorAll('#strip li').length`, 8)
+	browser.Is(p.Page, `document.querySelectorAll('#strip li').length`, 8)
 	for _, j := range jobs[:7] {
 		j.run()
 		j.succeed()
 	}
 	p.advance(3000)
-	p.wait(`document.querySelectorAll('#strip img').length === 7`)
+	p.Wait(`document.querySelectorAll('#strip img').length === 7`)
 	p.shot("session")
-	p.fill("prompt", "something unsent")
-	p.do(chromedp.Click(chromedp.CSS(`[aria-label="picture 2"]`)))
-	p.waitText(".said", "picture 2")
-	is(p, `document.querySelector("#prompt").value`, "something unsent")
-	is(p, `document.activeElement.getAttribute('aria-label')`, "picture 2")
-	is(p, `document.querySelector('#strip [aria-current]').getAttribute('aria-label')`, "picture 2")
+	p.Fill("prompt", "something unsent")
+	p.Do(chromedp.Click(chromedp.CSS(`[aria-label="picture 2"]`)))
+	p.WaitText(".said", "picture 2")
+	browser.Is(p.Page, `document.querySelector("#prompt").value`, "something unsent")
+	browser.Is(p.Page, `document.activeElement.getAttribute('aria-label')`, "picture 2")
+	browser.Is(p.Page, `document.querySelector('#strip [aria-current]').getAttribute('aria-label')`, "picture 2")
 	p.reload()
-	is(p, `document.querySelectorAll('#strip li').length`, 8)
-	p.waitText(".said", "picture 2")
+	browser.Is(p.Page, `document.querySelectorAll('#strip li').length`, 8)
+	p.WaitText(".said", "picture 2")
 }

@@ -10,12 +10,14 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"leafserve/internal/leaftest/browser"
 )
 
 // TestPage drives the page in a real browser. Each scenario has its own server
 // and its own tab, with nothing stored.
 func TestPage(t *testing.T) {
-	browser := startBrowser(t)
+	chromium := browser.Start(t)
 	for _, tc := range []struct {
 		name     string
 		fragment string // of the address that is opened
@@ -54,7 +56,7 @@ func TestPage(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newServer(t)
-			tc.run(t, s, openPage(t, browser, s, tc.fragment))
+			tc.run(t, s, openPage(t, chromium, s, tc.fragment))
 		})
 	}
 }
@@ -62,10 +64,10 @@ func TestPage(t *testing.T) {
 // start asks for a picture and gives its job, which the page shows as queued.
 func start(s *server, p *page, prompt string) *job {
 	s.t.Helper()
-	p.fill("prompt", prompt)
-	p.click("Make picture")
+	p.Fill("prompt", prompt)
+	p.Click("Make picture")
 	j := s.next()
-	p.wait(fmt.Sprintf(`location.hash.includes("job=%s")`, j.ID))
+	p.Wait(fmt.Sprintf(`location.hash.includes("job=%s")`, j.ID))
 	s.nextListen()
 	return j
 }
@@ -80,95 +82,95 @@ func makesPicture(t *testing.T, s *server, p *page) {
 	if h := j.header; h.Get("Prefer") != "respond-async" || len(h.Get("Idempotency-Key")) != 32 {
 		t.Errorf("headers = %v, want Prefer: respond-async and an Idempotency-Key", h)
 	}
-	p.waitText(".progress", "Waiting: 2 jobs ahead of yours")
+	p.WaitText(".progress", "Waiting: 2 jobs ahead of yours")
 	p.shot("queued")
-	place := eval[float64](p, `document.querySelector('.blank').getBoundingClientRect().width`)
+	place := browser.Eval[float64](p.Page, `document.querySelector('.blank').getBoundingClientRect().width`)
 	j.run()
-	p.waitText(".progress", "Reading the prompt…")
+	p.WaitText(".progress", "Reading the prompt…")
 	j.step(10, 2200)
 	j.preview()
-	p.waitText(".progress", "Step 10 of 25 · about 3 s left")
-	p.wait(`document.querySelector('.pic:not(.blank)').src.startsWith('data:image/png')`)
-	is(p, `document.querySelector('progress').value`, 10)
+	p.WaitText(".progress", "Step 10 of 25 · about 3 s left")
+	p.Wait(`document.querySelector('.pic:not(.blank)').src.startsWith('data:image/png')`)
+	browser.Is(p.Page, `document.querySelector('progress').value`, 10)
 	p.shot("running")
 
 	j.succeed()
-	p.waitText(".facts", "Seed")
-	p.wait(`document.querySelector('.pic').complete && document.querySelector('.pic').naturalWidth === 64`)
-	is(p, `document.querySelector('.pic').alt`, "Picture: a 3d rockett 🚀")
-	is(p, `document.querySelector('.pic').getBoundingClientRect().width`, place) // nothing jumped
-	is(p, `document.querySelector('.pic').getBoundingClientRect().width % 64`, 0)
-	is(p, `getComputedStyle(document.querySelector('.pic')).imageRendering`, "pixelated")
-	is(p, `live.textContent`, "Your picture is ready.")
-	is(p, `document.activeElement.id`, "go")
-	is(p, `document.querySelector('.facts').innerText.replaceAll('\n', ' ')`, fmt.Sprintf(
+	p.WaitText(".facts", "Seed")
+	p.Wait(`document.querySelector('.pic').complete && document.querySelector('.pic').naturalWidth === 64`)
+	browser.Is(p.Page, `document.querySelector('.pic').alt`, "Picture: a 3d rockett 🚀")
+	browser.Is(p.Page, `document.querySelector('.pic').getBoundingClientRect().width`, place) // nothing jumped
+	browser.Is(p.Page, `document.querySelector('.pic').getBoundingClientRect().width % 64`, 0)
+	browser.Is(p.Page, `getComputedStyle(document.querySelector('.pic')).imageRendering`, "pixelated")
+	browser.Is(p.Page, `live.textContent`, "Your picture is ready.")
+	browser.Is(p.Page, `document.activeElement.id`, "go")
+	browser.Is(p.Page, `document.querySelector('.facts').innerText.replaceAll('\n', ' ')`, fmt.Sprintf(
 		"Seed %d Size 64 × 64 Model leaf-emoji-64 Encoder robust Scheduler dpmpp_2m Steps 25 Guidance 3 Time 1.3 s: waiting 4 ms, prompt 12 ms, steps 1.2 s, picture 38 ms", *j.Request.Seed))
-	is(p, `[...document.querySelectorAll('.word')].map(w => [...w.querySelectorAll('.chip')].map(c => c.textContent).join('|')).join(' ')`, "a 3 d rocke|tt 🚀")
-	is(p, `document.querySelector('a.button').download`, "j1-0.png")
+	browser.Is(p.Page, `[...document.querySelectorAll('.word')].map(w => [...w.querySelectorAll('.chip')].map(c => c.textContent).join('|')).join(' ')`, "a 3 d rocke|tt 🚀")
+	browser.Is(p.Page, `document.querySelector('a.button').download`, "j1-0.png")
 	p.shot("done")
-	p.click("Copy as curl")
-	p.waitText("#toast", "Command copied")
+	p.Click("Copy as curl")
+	p.WaitText("#toast", "Command copied")
 	p.advance(2500)
-	is(p, `toast.textContent`, "")
-	p.click("Keep seed")
-	is(p, `seed.value`, fmt.Sprint(*j.Request.Seed))
+	browser.Is(p.Page, `toast.textContent`, "")
+	p.Click("Keep seed")
+	browser.Is(p.Page, `seed.value`, fmt.Sprint(*j.Request.Seed))
 }
 
 func severalPictures(t *testing.T, s *server, p *page) {
-	p.do(chromedp.Click(chromedp.CSS("summary")))
-	p.fill("n", "3")
-	p.fill("seed", "41")
+	p.Do(chromedp.Click(chromedp.CSS("summary")))
+	p.Fill("n", "3")
+	p.Fill("seed", "41")
 	j := start(s, p, "a rocket")
 	j.run()
 	j.succeed()
-	p.waitText(".facts", "41")
-	p.do(chromedp.Click(chromedp.CSS(`[aria-label="Picture 3, seed 43"]`)))
-	p.waitText(".facts dd", "43")
-	is(p, `document.querySelector('.pic').src.endsWith('/images/j1-2.png')`, true)
-	is(p, `document.querySelectorAll('.turns [aria-pressed=true]').length`, 1)
+	p.WaitText(".facts", "41")
+	p.Do(chromedp.Click(chromedp.CSS(`[aria-label="Picture 3, seed 43"]`)))
+	p.WaitText(".facts dd", "43")
+	browser.Is(p.Page, `document.querySelector('.pic').src.endsWith('/images/j1-2.png')`, true)
+	browser.Is(p.Page, `document.querySelectorAll('.turns [aria-pressed=true]').length`, 1)
 	p.shot("several")
 }
 
 func anotherModel(t *testing.T, s *server, p *page) {
-	p.do(chromedp.Click(chromedp.CSS("summary")))
-	p.fill("steps", "10")
-	p.do(chromedp.Focus(chromedp.ID("model")))
-	p.press("l") // selects by the first letters, like a person does
-	p.press("a")
-	p.waitText("#recap", "standard encoder · large · 10 steps · 512 × 512 · random seed")
+	p.Do(chromedp.Click(chromedp.CSS("summary")))
+	p.Fill("steps", "10")
+	p.Do(chromedp.Focus(chromedp.ID("model")))
+	p.Press("l") // selects by the first letters, like a person does
+	p.Press("a")
+	p.WaitText("#recap", "standard encoder · large · 10 steps · 512 × 512 · random seed")
 	j := start(s, p, "a rocket")
 	if r := j.Request; r.Model != "large" || r.Encoder != "standard" || *r.Steps != 10 || *r.GuidanceScale != 7.5 {
 		t.Errorf("request = %+v, want the settings of large but 10 steps", r)
 	}
 	j.succeed()
-	p.wait(`document.querySelector('.pic').complete && document.querySelector('.pic').naturalWidth`)
-	is(p, `getComputedStyle(document.querySelector('.pic')).imageRendering`, "auto")
+	p.Wait(`document.querySelector('.pic').complete && document.querySelector('.pic').naturalWidth`)
+	browser.Is(p.Page, `getComputedStyle(document.querySelector('.pic')).imageRendering`, "auto")
 	p.shot("large")
 }
 
 func keys(t *testing.T, s *server, p *page) {
-	p.do(chromedp.Focus(chromedp.ID("theme")))
+	p.Do(chromedp.Focus(chromedp.ID("theme")))
 	p.typeKey("/")
-	is(p, `document.activeElement.id`, "prompt")
-	is(p, `document.querySelector("#prompt").value`, "")
-	p.fill("prompt", "a rocket")
-	p.press(kb.Enter, chromedp.ModifierCtrl)
+	browser.Is(p.Page, `document.activeElement.id`, "prompt")
+	browser.Is(p.Page, `document.querySelector("#prompt").value`, "")
+	p.Fill("prompt", "a rocket")
+	p.Press(kb.Enter, chromedp.ModifierCtrl)
 	if j := s.next(); j.Request.Prompt != "a rocket" {
 		t.Errorf("prompt = %q, want %q", j.Request.Prompt, "a rocket")
 	}
 	s.nextListen()
-	is(p, `document.activeElement.id`, "prompt")
-	p.press(kb.Escape)
-	p.waitText("#result", "Stopped before the first step.")
+	browser.Is(p.Page, `document.activeElement.id`, "prompt")
+	p.Press(kb.Escape)
+	p.WaitText("#result", "Stopped before the first step.")
 }
 
 func cancelQueued(t *testing.T, s *server, p *page) {
 	j := start(s, p, "a rocket")
-	p.click("Cancel")
-	p.waitText("#result", "Stopped before the first step. Nothing was kept.")
-	is(p, `live.textContent`, "Cancelled.")
-	is(p, `document.activeElement.className`, "card single") // where Cancel was
-	p.click("Start again")
+	p.Click("Cancel")
+	p.WaitText("#result", "Stopped before the first step. Nothing was kept.")
+	browser.Is(p.Page, `live.textContent`, "Cancelled.")
+	browser.Is(p.Page, `document.activeElement.className`, "card single") // where Cancel was
+	p.Click("Start again")
 	if again := s.next(); *again.Request.Seed != *j.Request.Seed {
 		t.Errorf("seed of the second try = %d, want %d", *again.Request.Seed, *j.Request.Seed)
 	}
@@ -178,9 +180,9 @@ func cancelRunning(t *testing.T, s *server, p *page) {
 	j := start(s, p, "a rocket")
 	j.run()
 	j.step(7, 900)
-	p.waitText(".progress", "Step 7 of 25")
-	p.press(kb.Escape)
-	p.waitText("#result", "Stopped at step 7 of 25. Nothing was kept.")
+	p.WaitText(".progress", "Step 7 of 25")
+	p.Press(kb.Escape)
+	p.WaitText("#result", "Stopped at step 7 of 25. Nothing was kept.")
 	p.shot("cancelled")
 }
 
@@ -188,36 +190,36 @@ func failedJob(t *testing.T, s *server, p *page) {
 	j := start(s, p, "a rocket")
 	j.run()
 	j.fail("The model ran out of memory. Ask for a smaller picture.")
-	p.waitText("#result", "The model ran out of memory. Ask for a smaller picture. (Job j1.)")
+	p.WaitText("#result", "The model ran out of memory. Ask for a smaller picture. (Job j1.)")
 	p.shot("failed")
-	p.click("Try again")
+	p.Click("Try again")
 	s.next()
 }
 
 func refusedField(t *testing.T, s *server, p *page) {
-	p.fill("prompt", "a rocket")
-	p.do(chromedp.Click(chromedp.CSS("summary")))
-	p.fill("steps", "5000")
-	p.do(chromedp.Click(chromedp.CSS("summary")))
-	p.click("Make picture")
-	p.waitText("#problem", "steps is 5000, want a whole number from 1 to 1000 (Request req-1.)")
-	is(p, `settings.open`, true)
-	is(p, `document.activeElement.id`, "steps")
-	is(p, `steps.getAttribute('aria-invalid')`, "true")
+	p.Fill("prompt", "a rocket")
+	p.Do(chromedp.Click(chromedp.CSS("summary")))
+	p.Fill("steps", "5000")
+	p.Do(chromedp.Click(chromedp.CSS("summary")))
+	p.Click("Make picture")
+	p.WaitText("#problem", "steps is 5000, want a whole number from 1 to 1000 (Request req-1.)")
+	browser.Is(p.Page, `settings.open`, true)
+	browser.Is(p.Page, `document.activeElement.id`, "steps")
+	browser.Is(p.Page, `steps.getAttribute('aria-invalid')`, "true")
 	p.shot("refused")
-	p.fill("steps", "12")
-	is(p, `steps.hasAttribute('aria-invalid') || problem.hasChildNodes()`, false)
-	p.press(kb.Enter, chromedp.ModifierCtrl)
+	p.Fill("steps", "12")
+	browser.Is(p.Page, `steps.hasAttribute('aria-invalid') || problem.hasChildNodes()`, false)
+	p.Press(kb.Enter, chromedp.ModifierCtrl)
 	if j := s.next(); *j.Request.Steps != 12 {
 		t.Errorf("steps = %d, want 12", *j.Request.Steps)
 	}
 }
 
 func emptyPrompt(t *testing.T, s *server, p *page) {
-	p.fill("prompt", "  ")
-	p.click("Make picture")
-	p.waitText("#problem", "Write a prompt first.")
-	is(p, `document.activeElement.id`, "prompt")
+	p.Fill("prompt", "  ")
+	p.Click("Make picture")
+	p.WaitText("#problem", "Write a prompt first.")
+	browser.Is(p.Page, `document.activeElement.id`, "prompt")
 	if len(s.created) > 0 {
 		t.Error("an empty prompt made a job")
 	}
@@ -228,22 +230,22 @@ func fullQueue(t *testing.T, s *server, p *page) {
 	done.succeed()
 	full := refusal{status: http.StatusTooManyRequests, message: "64 jobs are waiting.", retryAfter: 8}
 	s.refuse(full, full)
-	p.fill("prompt", "a crab")
-	p.click("Make picture")
-	p.waitText("#problem", "The queue is full")
-	p.waitText("#problem", "64 jobs are waiting. Trying again in 8 s.")
-	is(p, `!!document.querySelector('#result .facts')`, true) // the last result stays
+	p.Fill("prompt", "a crab")
+	p.Click("Make picture")
+	p.WaitText("#problem", "The queue is full")
+	p.WaitText("#problem", "64 jobs are waiting. Trying again in 8 s.")
+	browser.Is(p.Page, `!!document.querySelector('#result .facts')`, true) // the last result stays
 	p.shot("full")
 	p.advance(3000)
-	p.waitText("#problem", "Trying again in 5 s.")
-	p.click("Try now") // refused again
-	p.waitText("#problem", "Trying again in 8 s.")
-	is(p, `document.activeElement.id`, "go") // the button that had it is gone
+	p.WaitText("#problem", "Trying again in 5 s.")
+	p.Click("Try now") // refused again
+	p.WaitText("#problem", "Trying again in 8 s.")
+	browser.Is(p.Page, `document.activeElement.id`, "go") // the button that had it is gone
 	p.advance(8000)
 	if j := s.next(); j.Request.Prompt != "a crab" {
 		t.Errorf("prompt = %q, want %q", j.Request.Prompt, "a crab")
 	}
-	p.wait(`!problem.hasChildNodes()`)
+	p.Wait(`!problem.hasChildNodes()`)
 	if k := s.keys; len(k) != 4 || k[1] == k[0] || k[2] != k[1] || k[3] != k[1] {
 		t.Errorf("Idempotency-Keys = %q, want one for the rocket and one for all tries of the crab", k)
 	}
@@ -251,11 +253,11 @@ func fullQueue(t *testing.T, s *server, p *page) {
 
 func fullQueueGivenUp(t *testing.T, s *server, p *page) {
 	s.refuse(refusal{status: http.StatusTooManyRequests, message: "64 jobs are waiting.", retryAfter: 8})
-	p.fill("prompt", "a crab")
-	p.click("Make picture")
-	p.waitText("#problem", "The queue is full")
-	p.click("Stop trying")
-	p.wait(`!problem.hasChildNodes()`)
+	p.Fill("prompt", "a crab")
+	p.Click("Make picture")
+	p.WaitText("#problem", "The queue is full")
+	p.Click("Stop trying")
+	p.Wait(`!problem.hasChildNodes()`)
 	p.advance(60_000)
 	j := start(s, p, "a whale") // the next job is not the crab
 	if j.Request.Prompt != "a whale" {
@@ -265,30 +267,30 @@ func fullQueueGivenUp(t *testing.T, s *server, p *page) {
 
 func notReady(t *testing.T, s *server, p *page) {
 	s.refuse(refusal{status: http.StatusServiceUnavailable, message: "The queue does not answer.", retryAfter: 2})
-	p.fill("prompt", "a crab")
-	p.click("Make picture")
-	p.waitText("#problem", "The server is not ready")
+	p.Fill("prompt", "a crab")
+	p.Click("Make picture")
+	p.WaitText("#problem", "The server is not ready")
 	p.advance(2000)
 	s.next()
 }
 
 func expiredLink(t *testing.T, s *server, p *page) {
-	p.waitText("#result", "This result is no longer kept")
+	p.WaitText("#result", "This result is no longer kept")
 	p.shot("expired")
-	p.click("Make it again")
+	p.Click("Make it again")
 	if r := s.next().Request; r.Prompt != "a blue whale" || *r.Seed != 7 {
 		t.Errorf("prompt, seed = %q, %d, want a blue whale, 7", r.Prompt, *r.Seed)
 	}
 }
 
 func expiredBareLink(t *testing.T, s *server, p *page) {
-	p.waitText("#result", "The link holds no prompt, so it cannot be made again.")
+	p.WaitText("#result", "The link holds no prompt, so it cannot be made again.")
 }
 
 func linkWithSettings(t *testing.T, s *server, p *page) {
-	p.waitText("#recap", "standard encoder · leaf-emoji-64 · 9 steps · 32 × 64 · seed 18446744073709551615")
+	p.WaitText("#recap", "standard encoder · leaf-emoji-64 · 9 steps · 32 × 64 · seed 18446744073709551615")
 	p.reload()
-	p.click("Make picture")
+	p.Click("Make picture")
 	if r := s.next().Request; r.Encoder != "standard" || *r.Steps != 9 || *r.Width != 32 || *r.Seed != 1<<64-1 {
 		t.Errorf("request = %+v, want the link's settings", r)
 	}
@@ -296,20 +298,20 @@ func linkWithSettings(t *testing.T, s *server, p *page) {
 
 func bigSeed(t *testing.T, s *server, p *page) {
 	const seed = "18446744073709551615"
-	p.do(chromedp.Click(chromedp.CSS("summary")))
-	p.fill("seed", seed)
+	p.Do(chromedp.Click(chromedp.CSS("summary")))
+	p.Fill("seed", seed)
 	j := start(s, p, `a "seed":12345678901234567890 that isn't one`)
 	if *j.Request.Seed != 1<<64-1 {
 		t.Errorf("seed sent = %d, want %s", *j.Request.Seed, seed)
 	}
 	j.succeed()
-	p.waitText(".facts dd", seed)
-	is(p, `document.querySelector('.said').textContent`, j.Request.Prompt)
+	p.WaitText(".facts dd", seed)
+	browser.Is(p.Page, `document.querySelector('.said').textContent`, j.Request.Prompt)
 	p.reload()
-	p.waitText(".facts dd", seed)
-	eval[bool](p, `(Object.defineProperty(navigator, 'clipboard', { value: undefined }), true)`)
-	p.click("Copy as curl")
-	command := eval[string](p, `document.querySelector('#copybox-text').value`)
+	p.WaitText(".facts dd", seed)
+	browser.Eval[bool](p.Page, `(Object.defineProperty(navigator, 'clipboard', { value: undefined }), true)`)
+	p.Click("Copy as curl")
+	command := browser.Eval[string](p.Page, `document.querySelector('#copybox-text').value`)
 	shell := exec.Command("sh", "-c", command)
 	shell.Dir = t.TempDir()
 	if out, err := shell.CombinedOutput(); err != nil {
@@ -323,16 +325,16 @@ func bigSeed(t *testing.T, s *server, p *page) {
 func copyWithoutClipboard(t *testing.T, s *server, p *page) {
 	j := start(s, p, "a rocket")
 	j.succeed()
-	p.waitText(".facts", "Seed")
-	eval[bool](p, `(Object.defineProperty(navigator, 'clipboard', { value: undefined }), true)`)
-	p.click("Copy link")
-	is(p, `copybox.open`, true)
-	link := eval[string](p, `document.querySelector('#copybox-text').value`)
+	p.WaitText(".facts", "Seed")
+	browser.Eval[bool](p.Page, `(Object.defineProperty(navigator, 'clipboard', { value: undefined }), true)`)
+	p.Click("Copy link")
+	browser.Is(p.Page, `copybox.open`, true)
+	link := browser.Eval[string](p.Page, `document.querySelector('#copybox-text').value`)
 	if want := fmt.Sprintf("seed=%d", *j.Request.Seed); !strings.HasPrefix(link, s.url()+"/#p=a+rocket&") || !strings.Contains(link, want) || !strings.HasSuffix(link, "&job=j1") {
 		t.Errorf("link = %s, want prompt, %s and the job in its fragment", link, want)
 	}
-	p.press(kb.Escape)
-	p.wait(`!copybox.open`)
+	p.Press(kb.Escape)
+	p.Wait(`!copybox.open`)
 }
 
 func oddPrompts(t *testing.T, s *server, p *page) {
@@ -349,10 +351,10 @@ func oddPrompts(t *testing.T, s *server, p *page) {
 				t.Errorf("prompt sent = %q, want %q", j.Request.Prompt, prompt)
 			}
 			j.succeed()
-			p.waitText(".facts", "Seed")
-			is(p, `document.querySelector('.said').textContent`, prompt)
-			is(p, `document.title`, "leafserve")
-			is(p, `document.documentElement.scrollWidth <= innerWidth`, true)
+			p.WaitText(".facts", "Seed")
+			browser.Is(p.Page, `document.querySelector('.said').textContent`, prompt)
+			browser.Is(p.Page, `document.title`, "leafserve")
+			browser.Is(p.Page, `document.documentElement.scrollWidth <= innerWidth`, true)
 			p.shot("prompt-" + strings.ReplaceAll(name, " ", "-"))
 		})
 	}
@@ -360,63 +362,63 @@ func oddPrompts(t *testing.T, s *server, p *page) {
 
 func cutPrompt(t *testing.T, s *server, p *page) {
 	start(s, p, "a 3d rockett 🚀 "+strings.Repeat("very ", 100)).succeed()
-	p.waitText(".warn", "Prompt cut at 77 tokens, start and end mark included: what comes after was not read.")
-	is(p, `document.querySelector('.tokens h2').textContent`, "What the text encoder read: 75 tokens")
-	is(p, `document.querySelectorAll('span.chip').length`, 75)
-	is(p, `document.querySelectorAll('s.chip').length`, 25)
-	is(p, `document.querySelector('.words li:last-child').textContent`, "… and 6 more")
+	p.WaitText(".warn", "Prompt cut at 77 tokens, start and end mark included: what comes after was not read.")
+	browser.Is(p.Page, `document.querySelector('.tokens h2').textContent`, "What the text encoder read: 75 tokens")
+	browser.Is(p.Page, `document.querySelectorAll('span.chip').length`, 75)
+	browser.Is(p.Page, `document.querySelectorAll('s.chip').length`, 25)
+	browser.Is(p.Page, `document.querySelector('.words li:last-child').textContent`, "… and 6 more")
 	p.shot("cut")
 }
 
 func phone(t *testing.T, s *server, p *page) {
-	p.do(chromedp.EmulateViewport(320, 640))
+	p.Do(chromedp.EmulateViewport(320, 640))
 	fits := func(state string) {
 		t.Helper()
-		if wide := eval[string](p, `[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 320 && !e.closest('.strip, .vh')).map(e => e.outerHTML.slice(0, 80)).join('\n')`); wide != "" {
+		if wide := browser.Eval[string](p.Page, `[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 320 && !e.closest('.strip, .vh')).map(e => e.outerHTML.slice(0, 80)).join('\n')`); wide != "" {
 			t.Errorf("%s: wider than 320 pixels:\n%s", state, wide)
 		}
-		if low := eval[string](p, `[...document.querySelectorAll('button, a, input, select, summary')].filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 44).map(e => e.outerHTML.slice(0, 80)).join('\n')`); low != "" {
+		if low := browser.Eval[string](p.Page, `[...document.querySelectorAll('button, a, input, select, summary')].filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 44).map(e => e.outerHTML.slice(0, 80)).join('\n')`); low != "" {
 			t.Errorf("%s: targets lower than 44 pixels:\n%s", state, low)
 		}
 		p.shot("phone-" + state)
 	}
 	fits("empty")
-	p.do(chromedp.Click(chromedp.CSS("summary")))
+	p.Do(chromedp.Click(chromedp.CSS("summary")))
 	fits("settings")
-	p.do(chromedp.Click(chromedp.CSS("summary")))
+	p.Do(chromedp.Click(chromedp.CSS("summary")))
 	j := start(s, p, "a 3d rockett 🚀 "+strings.Repeat("w", 60))
 	j.run()
 	j.step(20, 1000)
 	j.preview()
-	p.waitText(".progress", "Step 20")
+	p.WaitText(".progress", "Step 20")
 	fits("running")
 	s.stop()
-	p.waitText("#conn", "No connection")
+	p.WaitText("#conn", "No connection")
 	fits("lost")
 	s.start()
-	p.click("Try now")
+	p.Click("Try now")
 	j.succeed()
-	p.waitText(".facts", "Seed")
+	p.WaitText(".facts", "Seed")
 	p.advance(4000)
-	is(p, `document.querySelector('.pic').getBoundingClientRect().width`, 192)
+	browser.Is(p.Page, `document.querySelector('.pic').getBoundingClientRect().width`, 192)
 	fits("done")
 }
 
 func themeKept(t *testing.T, s *server, p *page) {
-	p.click("Theme: system")
-	p.click("Theme: light")
+	p.Click("Theme: system")
+	p.Click("Theme: light")
 	p.reload()
-	is(p, `theme.textContent`, "Theme: dark")
-	is(p, `getComputedStyle(document.body).backgroundColor`, "rgb(16, 19, 17)")
+	browser.Is(p.Page, `theme.textContent`, "Theme: dark")
+	browser.Is(p.Page, `getComputedStyle(document.body).backgroundColor`, "rgb(16, 19, 17)")
 }
 
 func print(t *testing.T, s *server, p *page) {
 	start(s, p, "a rocket").succeed()
-	p.waitText(".facts", "Seed")
-	if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"}); err != nil {
+	p.WaitText(".facts", "Seed")
+	if _, err := chromedp.Call(p.Ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"}); err != nil {
 		t.Fatal(err)
 	}
-	is(p, `composer.checkVisibility()`, false)
-	is(p, `document.querySelector('.pic').checkVisibility() && document.querySelector('.facts').checkVisibility()`, true)
+	browser.Is(p.Page, `composer.checkVisibility()`, false)
+	browser.Is(p.Page, `document.querySelector('.pic').checkVisibility() && document.querySelector('.facts').checkVisibility()`, true)
 	p.shot("print")
 }

@@ -16,15 +16,13 @@ import (
 	"time"
 
 	"leafserve"
+	"leafserve/internal/leaftest/browser"
 	"leafserve/web"
 )
 
 // policy is the Content-Security-Policy that the page must work under.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-// patience bounds every wait of these tests; a test that passes never spends it.
-const patience = 20 * time.Second
 
 // server speaks the routes of the HTTP contract that the page uses. Its jobs
 // move only when a test moves them, and it can be stopped and started again.
@@ -319,7 +317,7 @@ func receive[T any](t *testing.T, ch <-chan T, what string) (v T) {
 	t.Helper()
 	select {
 	case v = <-ch:
-	case <-time.After(patience):
+	case <-time.After(browser.Patience):
 		t.Fatalf("the page did not send %s", what)
 	}
 	return v

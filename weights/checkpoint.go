@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -130,7 +131,12 @@ func ReadJSON(path string, into any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(raw, into); err != nil {
+	err = json.Unmarshal(raw, into)
+	var mistyped *json.UnmarshalTypeError // its own text names Go's types
+	if errors.As(err, &mistyped) {
+		err = fmt.Errorf("%s has a value of a wrong type (%s)", cmp.Or(mistyped.Field, "the document"), mistyped.Value)
+	}
+	if err != nil {
 		return fmt.Errorf("%s is not the JSON we expect: %w", path, err)
 	}
 	return nil
