@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -17,12 +20,21 @@ import (
 
 // openRuntime finds and loads ONNX Runtime.
 func (c *Config) openRuntime() (*ort.Runtime, error) {
-	lib, err := ort.FindLibrary(c.Runtime.Library)
+	cfg := c.Runtime
+	switch {
+	case !slices.Contains(ort.Providers, cfg.Provider):
+		return nil, leafserve.InvalidField("provider", "provider %q is unknown, want one of: %s", cfg.Provider, strings.Join(ort.Providers, ", "))
+	case cfg.Threads < 0:
+		return nil, leafserve.InvalidField("threads", "--threads is %d, want 0 or more", cfg.Threads)
+	}
+	lib, err := ort.FindLibrary(cfg.Library)
 	if err != nil {
 		return nil, err
 	}
-	cfg := c.Runtime
-	cfg.Library = lib.Path
+	// The system's loader would look for a bare file name in its own folders.
+	if cfg.Library, err = filepath.Abs(lib.Path); err != nil {
+		return nil, err
+	}
 	return ort.Open(cfg)
 }
 
@@ -92,6 +104,15 @@ func (c *Config) load() (*pipeline.Model, error) {
 		return nil, err
 	}
 	return pipeline.Load(rt, folder)
+}
+
+// redisLog takes what the client of Redis says of each failed connection: the
+// error that it returns in the end is what people read.
+type redisLog struct{}
+
+// Printf logs for those who look for it.
+func (redisLog) Printf(ctx context.Context, format string, args ...any) {
+	slog.DebugContext(ctx, fmt.Sprintf(format, args...))
 }
 
 // openQueue connects to Redis, or starts the embedded one. close ends both.

@@ -119,10 +119,24 @@ func fillFlags(cmd *cobra.Command, file string) error {
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, value); err != nil {
-			errs = append(errs, leafserve.Errorf(leafserve.Invalid, "%s: %w", source, err))
+			errs = append(errs, leafserve.Errorf(leafserve.Invalid, "%s: %w", source, wrongValue(err)))
 		}
 	})
 	return errors.Join(errs...)
+}
+
+// wrongValue words a value that does not fit its flag for people who do not
+// know Go; other errors stay as they are.
+func wrongValue(err error) error {
+	var wrong *pflag.InvalidValueError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	want := map[string]string{
+		"bool": "true or false", "int": "a whole number", "int64": "a whole number", "uint64": "a whole number from 0 to 18446744073709551615",
+		"float64": "a number", "duration": "a duration such as 30s",
+	}[wrong.GetFlag().Value.Type()]
+	return fmt.Errorf("--%s is %.64q, want %s", wrong.GetFlag().Name, wrong.GetValue(), want)
 }
 
 // variable is the environment variable of a flag.
@@ -140,9 +154,9 @@ func readFile(path string, root *cobra.Command) (map[string]string, error) {
 	if err != nil {
 		return nil, leafserve.Errorf(leafserve.Invalid, "configuration file: %w", err)
 	}
-	var values map[string]any
+	var values map[string]yaml.Node
 	if err := yaml.Unmarshal(raw, &values); err != nil {
-		return nil, leafserve.Errorf(leafserve.Invalid, "%s is not a YAML mapping of flag names to values: %w", path, err)
+		return nil, notMapping(path, err)
 	}
 	known := settings(root)
 	out := map[string]string{}
@@ -150,9 +164,22 @@ func readFile(path string, root *cobra.Command) (map[string]string, error) {
 		if !slices.Contains(known, name) {
 			return nil, leafserve.Errorf(leafserve.Invalid, "%s: there is no setting %q, there are: %s", path, name, strings.Join(known, ", "))
 		}
-		out[name] = fmt.Sprint(v)
+		if v.Kind != yaml.ScalarNode || v.Tag == "!!null" {
+			return nil, leafserve.Errorf(leafserve.Invalid, "%s: %s is no single value: want what follows --%s on the command line", path, name, name)
+		}
+		out[name] = v.Value
 	}
 	return out, nil
+}
+
+// notMapping words a file that yaml cannot read; only the texts about its syntax
+// are free of Go's types.
+func notMapping(path string, err error) error {
+	var mistyped *yaml.TypeError
+	if errors.As(err, &mistyped) {
+		return leafserve.Errorf(leafserve.Invalid, "%s is not a YAML mapping of flag names to values: want lines such as addr: 127.0.0.1:8080, each name once", path)
+	}
+	return leafserve.Errorf(leafserve.Invalid, "%s is not YAML: %w", path, err)
 }
 
 // settings lists the flags of all commands that run a service, sorted.
@@ -162,14 +189,30 @@ func settings(root *cobra.Command) []string {
 		if !slices.Contains([]string{"serve", "api", "worker"}, cmd.Name()) {
 			continue
 		}
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if !slices.Contains(names, f.Name) && f.Name != "help" && f.Name != "config" {
+		cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if !slices.Contains(names, f.Name) && f.Name != "help" {
 				names = append(names, f.Name)
 			}
 		})
 	}
 	slices.Sort(names)
 	return names
+}
+
+// checkService refuses numbers that mean nothing; 0 stands for the default.
+func (c *Config) checkService() error {
+	for _, f := range []struct {
+		flag string
+		v    int64
+	}{
+		{"max-queued", int64(c.Queue.MaxQueued)}, {"lease", int64(c.Queue.Lease)}, {"max-attempts", int64(c.Queue.MaxAttempts)},
+		{"result-ttl", int64(c.Queue.ResultTTL)}, {"max-body", c.HTTP.Body}, {"grace", int64(c.HTTP.Grace)}, {"worker-grace", int64(c.Worker.Grace)},
+	} {
+		if f.v < 0 {
+			return leafserve.InvalidField(f.flag, "--%s is below 0", f.flag)
+		}
+	}
+	return nil
 }
 
 // logger makes the program's logger.

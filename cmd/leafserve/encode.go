@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -31,8 +33,8 @@ diffusers takes as prompt_embeds), pooled [n,D] and, where the model has a
 projection, projected [n,P].`,
 		Example: `  leafserve encode --prompt "a cat" --prompt "a dgo" --out prompts.safetensors`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(prompts) == 0 {
-				return leafserve.InvalidField("prompt", "no prompt: give --prompt, once for each text")
+			if err := checkTexts(prompts); err != nil {
+				return err
 			}
 			return encode(cmd, cfg, prompts, encoder, clipSkip, out)
 		},
@@ -44,6 +46,22 @@ projection, projected [n,P].`,
 	cmd.Flags().IntVar(&clipSkip, "clip-skip", 0, "layers of the text encoder to leave out at its end")
 	cmd.Flags().StringVar(&out, "out", "out.safetensors", "file to write")
 	return cmd
+}
+
+// checkTexts refuses what POST /encode would refuse; an empty text is one.
+func checkTexts(prompts []string) error {
+	if len(prompts) == 0 {
+		return leafserve.InvalidField("prompt", "no prompt: give --prompt, once for each text")
+	}
+	for _, p := range prompts {
+		if !utf8.ValidString(p) {
+			return leafserve.InvalidField("prompt", "prompt %.64q is not valid UTF-8", p)
+		}
+		if n := utf8.RuneCountInString(p); n > leafserve.MaxPromptRunes {
+			return leafserve.InvalidField("prompt", "a prompt has %d characters, the limit is %d", n, leafserve.MaxPromptRunes)
+		}
+	}
+	return nil
 }
 
 func encode(cmd *cobra.Command, cfg *Config, prompts []string, encoder string, clipSkip int, out string) error {
@@ -88,7 +106,11 @@ func encode(cmd *cobra.Command, cfg *Config, prompts []string, encoder string, c
 	if cfg.JSON {
 		return printJSON(cmd.OutOrStdout(), map[string]any{"file": out, "encoder": encoder, "tensors": shapes})
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s  %s encoder, %v\n", out, encoder, shapes)
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(shapes)) {
+		parts = append(parts, fmt.Sprint(name, " ", shapes[name]))
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s  %s encoder: %s\n", out, encoder, strings.Join(parts, ", "))
 	return nil
 }
 
@@ -97,7 +119,7 @@ func tokenizeCommand(cfg *Config) *cobra.Command {
 		Use:   "tokenize",
 		Short: "Show how the tokenizer cuts texts: JSON lines in, JSON lines out",
 		Example: `  echo '{"text":"a dgo"}' | leafserve tokenize
-  {"ids":[49406,320,326,1353,49407],"pieces":["<|startoftext|>","a</w>","d","go</w>","<|endoftext|>"],"truncated":false}`,
+  {"ids":[49406,320,67,861,49407],"pieces":["<|startoftext|>","a</w>","d","go</w>","<|endoftext|>"],"truncated":false}`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			folder, err := cfg.describe()
 			if err != nil {
@@ -132,6 +154,9 @@ func tokenize(in io.Reader, out io.Writer, tokenizer *textenc.Tokenizer) error {
 		if len(strings.TrimSpace(string(line))) > 0 {
 			var q struct {
 				Text *string `json:"text"`
+			}
+			if !utf8.Valid(line) {
+				return leafserve.Errorf(leafserve.Invalid, "line %d is not valid UTF-8", n)
 			}
 			if err := json.Unmarshal(line, &q); err != nil || q.Text == nil {
 				return leafserve.Errorf(leafserve.Invalid, `line %d is not JSON with a text: want {"text":"a cat"}`, n)
@@ -213,6 +238,10 @@ func schedulerConfig(cfg *Config, file string) (map[string]any, error) {
 		return nil, leafserve.InvalidField("config", "%w", err)
 	}
 	config, err := diffusion.DecodeConfig(raw)
+	var mistyped *json.UnmarshalTypeError // names Go's types
+	if errors.As(err, &mistyped) {
+		err = errors.New("want a JSON object, as in a model's scheduler_config.json")
+	}
 	if err != nil {
 		return nil, leafserve.InvalidField("config", "%s: %w", file, err)
 	}

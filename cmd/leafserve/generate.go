@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sbinet/npyio"
 	"github.com/spf13/cobra"
 
 	"leafserve"
@@ -63,6 +62,11 @@ func generate(cmd *cobra.Command, cfg *Config, reqs []leafserve.Request, o gener
 	if err != nil {
 		return err
 	}
+	for _, path := range []string{o.out, o.latentsOut} { // before the work, not after
+		if !isDir(filepath.Dir(path)) {
+			return leafserve.InvalidField("out", "there is no folder %s to write %s in: make it first", filepath.Dir(path), path)
+		}
+	}
 	noise, err := readLatents(o.latentsIn)
 	if err != nil {
 		return err
@@ -103,7 +107,10 @@ func resolveAll(cfg *Config, reqs []leafserve.Request, out string) ([]leafserve.
 		if r.Model != "" && r.Model != folder.Info.Name {
 			return nil, leafserve.InvalidField("model", "the request wants model %q, --model is %q", r.Model, folder.Info.Name)
 		}
-		if reqs[i], err = folder.Resolve(r); err != nil {
+		if reqs[i], err = folder.Resolve(r); err != nil && len(reqs) > 1 {
+			err = fmt.Errorf("request %d: %w", i, err)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -191,16 +198,12 @@ func readLatents(path string) (*tensor.Tensor, error) {
 		return nil, leafserve.InvalidField("latents-in", "%w", err)
 	}
 	defer f.Close()
-	r, err := npyio.NewReader(f)
+	t, err := readNPY(f)
+	if err == nil && len(t.Shape) != 4 {
+		err = fmt.Errorf("its shape is %v", t.Shape)
+	}
 	if err != nil {
-		return nil, leafserve.InvalidField("latents-in", "%s is not a .npy file: %w", path, err)
-	}
-	t := tensor.Tensor{Shape: slices.Clone(r.Header.Descr.Shape)}
-	if r.Header.Descr.Type != "<f4" || r.Header.Descr.Fortran || len(t.Shape) != 4 {
-		return nil, leafserve.InvalidField("latents-in", "%s holds %s%v, want float32 [n,4,h,w] in C order", path, r.Header.Descr.Type, t.Shape)
-	}
-	if err := r.Read(&t.Data); err != nil {
-		return nil, leafserve.InvalidField("latents-in", "%s: %w", path, err)
+		return nil, leafserve.InvalidField("latents-in", "%s cannot be read as float32 [n,4,h,w]: %w", path, err)
 	}
 	return &t, nil
 }

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"leafserve"
@@ -40,6 +41,7 @@ const (
 
 // run is the program without its process, for tests.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	redis.SetLogger(redisLog{})
 	cmd := rootCommand()
 	cmd.SetArgs(args)
 	cmd.SetIn(stdin)
@@ -74,22 +76,31 @@ func rootCommand() *cobra.Command {
 	root.PersistentFlags().BoolVar(&cfg.JSON, "json", cfg.JSON, "print results as JSON")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return fillFlags(cmd, cfg.File) }
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return leafserve.Errorf(leafserve.Invalid, "%w: see %s --help", err, cmd.CommandPath())
+		return leafserve.Errorf(leafserve.Invalid, "%w: see %s --help", wrongValue(err), cmd.CommandPath())
 	})
 	root.AddCommand(
 		serveCommand(cfg), apiCommand(cfg), workerCommand(cfg), generateCommand(cfg), encodeCommand(cfg),
 		tokenizeCommand(cfg), scheduleCommand(cfg), modelsCommand(cfg), doctorCommand(cfg), benchCommand(cfg), versionCommand(cfg),
 	)
-	for _, c := range root.Commands() {
-		usageErrors(c)
-	}
+	root.InitDefaultHelpCmd()
+	usageErrors(root)
 	return root
 }
 
 // usageErrors makes a wrong number of arguments, or an unknown subcommand, a
-// usage error like a wrong flag.
+// usage error like a wrong flag. A command that only has subcommands prints its
+// help when none is named.
 func usageErrors(cmd *cobra.Command) {
+	if !cmd.Runnable() {
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	check := cmd.Args
+	if cmd.Name() == "help" {
+		check = func(cmd *cobra.Command, args []string) error {
+			_, rest, err := cmd.Root().Find(args)
+			return errors.Join(err, cobra.NoArgs(cmd, rest))
+		}
+	}
 	if check == nil {
 		check = cobra.NoArgs
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"leafserve"
 	"leafserve/httpapi"
@@ -22,11 +23,12 @@ type requestFlags struct {
 	steps, clipSkip, width, height, n int
 	guidance, rescale, eta, strength  float64
 	loras                             []string
-	file                              string // --request
+	fields                            *pflag.FlagSet // the flags of all of these
+	file                              string         // --request
 }
 
 func (f *requestFlags) register(cmd *cobra.Command) {
-	fl := cmd.Flags()
+	fl := pflag.NewFlagSet("request", pflag.ContinueOnError)
 	fl.StringVar(&f.req.Prompt, "prompt", "", "what the picture should show")
 	fl.StringVar(&f.req.NegativePrompt, "negative-prompt", "", "what it should not show")
 	fl.StringVar(&f.req.Encoder, "encoder", "", "text encoder: robust, standard …")
@@ -47,14 +49,22 @@ func (f *requestFlags) register(cmd *cobra.Command) {
 	fl.Float64Var(&f.strength, "strength", 0, "0…1, how far to leave the initial picture")
 	fl.StringArrayVar(&f.loras, "lora", nil, "NAME=SCALE, may be repeated")
 	fl.StringVar(&f.req.OutputFormat, "output-format", "", "png, jpeg, webp (default: by the name of --out)")
-	fl.StringVar(&f.file, "request", "", "JSON file with the body of POST /generate, or an array of bodies run as one batch; - is standard input")
+	f.fields = fl
+	cmd.Flags().AddFlagSet(fl)
+	cmd.Flags().StringVar(&f.file, "request", "", "JSON file with the body of POST /generate, or an array of bodies run as one batch; - is standard input")
 }
 
 // requests reads --request, or makes one request of the other flags.
 func (f *requestFlags) requests(cmd *cobra.Command) ([]leafserve.Request, error) {
 	if f.file != "" {
-		if cmd.Flags().Changed("prompt") {
-			return nil, leafserve.InvalidField("request", "--request and --prompt are both given: keep one")
+		var both error
+		f.fields.VisitAll(func(fl *pflag.Flag) {
+			if fl.Changed {
+				both = leafserve.InvalidField("request", "--request and --%s are both given: keep one", fl.Name)
+			}
+		})
+		if both != nil {
+			return nil, both
 		}
 		return readRequests(cmd.InOrStdin(), f.file)
 	}

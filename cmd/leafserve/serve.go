@@ -43,6 +43,9 @@ func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
 		if cfg.HTTP.Redis == "" && !(r.http && r.worker) {
 			return leafserve.InvalidField("redis", "%s meets the other processes in Redis: give --redis URL", name)
 		}
+		if err := cfg.checkService(); err != nil {
+			return err
+		}
 		log, err := cfg.Log.logger(cmd.ErrOrStderr())
 		if err != nil {
 			return err
