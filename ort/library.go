@@ -16,7 +16,7 @@ import (
 // Library is ONNX Runtime's shared library and where it came from.
 type Library struct {
 	Path     string
-	Source   string // flag, cache, program (beside it) or system
+	Source   string // flag, cache, bundled (inside the program), program (beside it) or system
 	Version  string // such as 1.24.4; "" if neither hash nor file name tells
 	Flavour  string // cpu or cuda; "" if the hash is unknown
 	Verified bool   // the SHA-256 is that of a release in our table
@@ -54,11 +54,13 @@ type finder struct {
 	system   []string
 	platform string // GOOS/GOARCH
 	releases []release
+	bundled  []byte // the library inside the program, gzipped; empty if there is none
 }
 
 // FindLibrary finds the shared library: the file that flag names if it is not
 // empty; else the user's cache (leafserve/ort/VERSION-FLAVOUR, as `make ort` or
-// pip's --target fills it); else lib/ beside the program; else the system's
+// pip's --target fills it); else the one that the program carries, which is
+// unpacked there; else lib/ beside the program; else the system's
 // library folders, where releases before 1.24 are passed over. A file in the
 // cache that is not the published one is an error, not passed over. The errors
 // say what to run. It hashes the file: about 15 ms.
@@ -69,6 +71,7 @@ func FindLibrary(flag string) (Library, error) {
 		system:   systemFolders(runtime.GOOS, runtime.GOARCH),
 		platform: runtime.GOOS + "/" + runtime.GOARCH,
 		releases: releases,
+		bundled:  bundled,
 	}
 	if program, err := os.Executable(); err == nil {
 		if real, err := filepath.EvalSymlinks(program); err == nil {
@@ -101,6 +104,9 @@ func (f finder) find(flag string) (Library, error) {
 	}
 	lib, err := f.inCache()
 	if err != nil || lib.Path != "" {
+		return lib, err
+	}
+	if lib, err = f.unpack(); err != nil || lib.Path != "" {
 		return lib, err
 	}
 	return f.inFolders()

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds bin/leafserve and puts ONNX Runtime beside it, so that a copy of bin/ runs on its own.
+# Builds bin/leafserve. ONNX Runtime's CPU library goes into the program, so that this one file runs anywhere; the CUDA
+# libraries (600 MB) go beside it into bin/lib, so that a copy of bin/ does.
 # usage: tools/build.sh [cpu|cuda] [VERSION]
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -8,10 +9,15 @@ cd "$(dirname "$0")/.."
 need_go
 need_cc
 library=$(tools/ort.sh "${1:-cpu}")
-
-go build -trimpath -ldflags "-s -w -X main.version=${2:-unknown}" -o bin/leafserve ./cmd/leafserve
+flags="-s -w -X main.version=${2:-unknown}"
 
 rm -rf bin/lib
+if [ "${1:-cpu}" = cpu ]; then
+	gzip -9nc "$library"/libonnxruntime* >ort/libonnxruntime.gz
+	go build -tags ortbundle -trimpath -ldflags "$flags" -o bin/leafserve ./cmd/leafserve
+	exit
+fi
+go build -trimpath -ldflags "$flags" -o bin/leafserve ./cmd/leafserve
 mkdir -p bin/lib
 for file in "$library"/*; do
 	[ -f "$file" ] || continue
