@@ -331,7 +331,7 @@ func (b *unetBuilder) block(prefix string, x onnx.Value, heads int) onnx.Value {
 // attention lets x [B,N,C] read context [B,S,D], with diffusers' weight names.
 func attention(g *onnx.Graph, prefix string, x, context onnx.Value, heads int) onnx.Value {
 	c := x.Shape[2]
-	q, k, v := g.Linear(prefix+"to_q", x, c), g.Linear(prefix+"to_k", context, c), g.Linear(prefix+"to_v", context, c)
+	q, k, v := g.LinearBare(prefix+"to_q", x, c), g.LinearBare(prefix+"to_k", context, c), g.LinearBare(prefix+"to_v", context, c)
 	return g.Linear(prefix+"to_out.0", g.MultiHeadAttention(q, k, v, heads), c)
 }
 

@@ -144,7 +144,19 @@ func (c VAEConfig) mid(g *onnx.Graph, prefix string, x onnx.Value) onnx.Value {
 	if c.MidAttention {
 		p := prefix + "attentions.0."
 		h := flatten(g, g.GroupNorm(p+"group_norm", x, c.Groups, vaeEpsilon))
-		x = g.Add(x, unflatten(g, attention(g, p, h, h, 1), x))
+		x = g.Add(x, unflatten(g, c.attend(g, p, h), x))
 	}
 	return c.resnet(g, prefix+"resnets.1.", x, width)
+}
+
+// attend is attention of [B,N,C] to itself with one head. Unlike the UNet's it
+// has biases everywhere; files from before diffusers 0.18 (Stable Diffusion 1.x)
+// have other names.
+func (c VAEConfig) attend(g *onnx.Graph, prefix string, x onnx.Value) onnx.Value {
+	names := [4]string{"to_q", "to_k", "to_v", "to_out.0"}
+	if g.Has(prefix + "query.weight") {
+		names = [4]string{"query", "key", "value", "proj_attn"}
+	}
+	project := func(i int, x onnx.Value) onnx.Value { return g.Linear(prefix+names[i], x, x.Shape[2]) }
+	return project(3, g.MultiHeadAttention(project(0, x), project(1, x), project(2, x), 1))
 }

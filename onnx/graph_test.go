@@ -77,7 +77,9 @@ func TestModelListsEveryProblem(t *testing.T) {
 	want := []string{
 		dir + " does not fit its config:",
 		"tensor fc.weight has shape [3 5], want [3 4]",
+		"missing tensor fc.bias [3]",
 		"missing tensor gone.weight [3 4]",
+		"missing tensor gone.bias [3]",
 		"tensor ids is I64, want F32, F16 or BF16",
 		"Add: shapes [-1 4] and [5] do not broadcast",
 		`activation "mish" is not supported, want quick_gelu, gelu or silu`,

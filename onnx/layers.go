@@ -3,16 +3,15 @@ package onnx
 // Layers put several ops together and take their weights, by torch's names,
 // from the checkpoint: prefix.weight and prefix.bias.
 
-// Linear is x·Wᵀ + b over the last axis: [..., in] → [..., out]. The bias is
-// left out where the checkpoint has none.
+// Linear is x·Wᵀ + b over the last axis: [..., in] → [..., out].
 func (g *Graph) Linear(prefix string, x Value, out int) Value {
+	return g.Add(g.LinearBare(prefix, x, out), g.Weight(prefix+".bias", out))
+}
+
+// LinearBare is Linear without a bias.
+func (g *Graph) LinearBare(prefix string, x Value, out int) Value {
 	in := x.Shape[len(x.Shape)-1]
-	w := g.Weight(prefix+".weight", out, in)
-	y := g.MatMul(x, g.Transpose(w, 1, 0))
-	if g.Has(prefix + ".bias") {
-		y = g.Add(y, g.Weight(prefix+".bias", out))
-	}
-	return y
+	return g.MatMul(x, g.Transpose(g.Weight(prefix+".weight", out, in), 1, 0))
 }
 
 // LayerNorm normalises the last axis (Ba et al. 2016).
@@ -43,10 +42,16 @@ func (g *Graph) GroupNorm(prefix string, x Value, groups int, epsilon float64) V
 
 // Conv is a 2-D convolution with a square kernel: [B,in,h,w] → [B,out,h',w'].
 func (g *Graph) Conv(prefix string, x Value, out, kernel, stride, padding int) Value {
-	in := []Value{x, g.Weight(prefix+".weight", out, x.Shape[1], kernel, kernel)}
-	if g.Has(prefix + ".bias") {
-		in = append(in, g.Weight(prefix+".bias", out))
-	}
+	return g.conv(prefix, x, out, kernel, stride, padding, g.Weight(prefix+".bias", out))
+}
+
+// ConvBare is Conv without padding and without a bias.
+func (g *Graph) ConvBare(prefix string, x Value, out, kernel, stride int) Value {
+	return g.conv(prefix, x, out, kernel, stride, 0)
+}
+
+func (g *Graph) conv(prefix string, x Value, out, kernel, stride, padding int, bias ...Value) Value {
+	in := append([]Value{x, g.Weight(prefix+".weight", out, x.Shape[1], kernel, kernel)}, bias...)
 	shape := []int{x.Shape[0], out, Any, Any}
 	for i := 2; i < 4; i++ {
 		if d := x.Shape[i]; d != Any {

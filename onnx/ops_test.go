@@ -73,7 +73,8 @@ func TestLayerShapes(t *testing.T) {
 	}
 	for _, tc := range []shapeRow{
 		{name: "Linear", build: func(g *Graph) Value { return g.Linear("fc", in(g, Any, 77, 4), 6) }, want: []int{Any, 77, 6}},
-		{name: "Linear without bias", build: func(g *Graph) Value { return g.Linear("bare", in(g, Any, 4), 6) }, want: []int{Any, 6}},
+		{name: "Linear whose bias is missing", build: func(g *Graph) Value { return g.Linear("bare", in(g, Any, 4), 6) }, problem: "missing tensor bare.bias [6]"},
+		{name: "Linear without bias", build: func(g *Graph) Value { return g.LinearBare("bare", in(g, Any, 4), 6) }, want: []int{Any, 6}},
 		{name: "LayerNorm", build: func(g *Graph) Value { return g.LayerNorm("n", in(g, Any, 77, 4), 1e-5) }, want: []int{Any, 77, 4}},
 		{name: "GroupNorm", build: func(g *Graph) Value { return g.GroupNorm("n", in(g, Any, 4, Any, Any), 2, 1e-5) }, want: []int{Any, 4, Any, Any}},
 		{name: "GroupNorm of uneven groups", build: func(g *Graph) Value { return g.GroupNorm("n", in(g, Any, 4, Any, Any), 3, 1e-5) }, problem: "n: 4 channels do not divide into 3 groups"},
@@ -81,7 +82,8 @@ func TestLayerShapes(t *testing.T) {
 		{name: "Conv keeps the size", build: func(g *Graph) Value { return g.Conv("conv", in(g, Any, 4, 9, 7), 8, 3, 1, 1) }, want: []int{Any, 8, 9, 7}},
 		{name: "Conv halves, rounding up", build: func(g *Graph) Value { return g.Conv("conv", in(g, Any, 4, 9, 8), 8, 3, 2, 1) }, want: []int{Any, 8, 5, 4}},
 		{name: "Conv of an open size", build: func(g *Graph) Value { return g.Conv("conv", in(g, Any, 4, Any, 8), 8, 3, 2, 0) }, want: []int{Any, 8, Any, 3}},
-		{name: "Conv of patches without bias", build: func(g *Graph) Value { return g.Conv("patch", in(g, Any, 4, 8, 6), 8, 2, 2, 0) }, want: []int{Any, 8, 4, 3}},
+		{name: "Conv whose bias is missing", build: func(g *Graph) Value { return g.Conv("patch", in(g, Any, 4, 8, 6), 8, 2, 2, 0) }, problem: "missing tensor patch.bias [8]"},
+		{name: "Conv of patches without bias", build: func(g *Graph) Value { return g.ConvBare("patch", in(g, Any, 4, 8, 6), 8, 2, 2) }, want: []int{Any, 8, 4, 3}},
 		{name: "Conv of another width", build: func(g *Graph) Value { return g.Conv("conv", in(g, Any, 5, 9, 7), 8, 3, 1, 1) }, problem: "tensor conv.weight has shape [8 4 3 3], want [8 5 3 3]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

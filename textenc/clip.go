@@ -60,7 +60,7 @@ func textGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entr
 	g.Output("pooled", pooled)
 	switch {
 	case g.Has(textProjection):
-		g.Output("projected", g.Linear("text_projection", pooled, c.Projection))
+		g.Output("projected", g.LinearBare("text_projection", pooled, c.Projection))
 	case projection != nil:
 		w := g.Cast(g.External(*projection, c.Projection, c.Width), onnx.Float)
 		g.Output("projected", g.MatMul(pooled, g.Transpose(w, 1, 0))) // [B,P]
@@ -77,8 +77,8 @@ func visionGraph(c TowerConfig, ckpt *weights.Checkpoint) (onnx.Model, error) {
 	const p = "vision_model."
 	side := c.ImageSize / c.PatchSize
 	pixels := g.Input("pixels", onnx.Float, onnx.Any, 3, c.ImageSize, c.ImageSize)
-	x := g.Conv(p+"embeddings.patch_embedding", pixels, c.Width, c.PatchSize, c.PatchSize, 0) // [B,D,side,side]
-	x = g.Transpose(g.ReshapeKeep(x, 0, c.Width, side*side), 0, 2, 1)                         // [B,side²,D]
+	x := g.ConvBare(p+"embeddings.patch_embedding", pixels, c.Width, c.PatchSize, c.PatchSize) // [B,D,side,side]
+	x = g.Transpose(g.ReshapeKeep(x, 0, c.Width, side*side), 0, 2, 1)                          // [B,side²,D]
 	class := g.Reshape(g.Weight(p+"embeddings.class_embedding", c.Width), 1, 1, c.Width)
 	zero := g.Mul(g.Slice(x, 1, 0, 1), g.Scalar(0)) // [B,1,D], carries B
 	x = g.Concat(1, g.Add(zero, class), x)          // [B,1+side²,D]
@@ -89,7 +89,7 @@ func visionGraph(c TowerConfig, ckpt *weights.Checkpoint) (onnx.Model, error) {
 	}
 	pooled := g.Reshape(g.Slice(x, 1, 0, 1), onnx.Any, c.Width) // [B,D]
 	pooled = g.LayerNorm(p+"post_layernorm", pooled, c.Epsilon)
-	g.Output("projected", g.Linear("visual_projection", pooled, c.Projection))
+	g.Output("projected", g.LinearBare("visual_projection", pooled, c.Projection))
 	return g.Model()
 }
 
