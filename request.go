@@ -52,5 +52,4 @@ const (
 	MaxSteps       = 1000
 	MaxGuidance    = 100
 	MaxImages      = 16
-	MaxPriority    = 10
 )

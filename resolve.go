@@ -36,6 +36,7 @@ func resolveUnsupported(r *Request, _ ModelInfo) error {
 		{"strength", r.Strength != nil},
 		{"loras", len(r.Loras) > 0},
 		{"webhook_url", r.WebhookURL != ""},
+		{"priority", r.Priority != 0},
 	} {
 		if f.given {
 			return InvalidField(f.name, "%s is not supported yet: leave it out", f.name)
@@ -96,7 +97,6 @@ func resolveNumbers(r *Request, m ModelInfo) error {
 		{"guidance_rescale", *r.GuidanceRescale, 0, 1, "a number"},
 		{"eta", *r.Eta, 0, 1, "a number"},
 		{"clip_skip", float64(*r.ClipSkip), 0, float64(m.EncoderLayers - 1), "a whole number"},
-		{"priority", float64(r.Priority), -MaxPriority, MaxPriority, "a whole number"},
 		{"previews", float64(r.Previews), 0, MaxSteps, "a whole number"},
 	} {
 		if math.IsNaN(f.v) || f.v < f.lo || f.v > f.hi {

@@ -48,7 +48,7 @@ func TestResolveKeeps(t *testing.T) {
 			Prompt: strings.Repeat("é", 4000), NegativePrompt: strings.Repeat("🦉", 4000), Encoder: "standard", Seed: ptr(uint64(math.MaxUint64)),
 			RNG: "philox", Scheduler: "EulerDiscreteScheduler", SchedulerConfig: map[string]any{"beta_end": 0.01}, Sigmas: "karras",
 			Steps: ptr(1000), GuidanceScale: ptr(100.0), GuidanceRescale: ptr(1.0), Eta: ptr(1.0), ClipSkip: ptr(11),
-			Width: ptr(8), Height: ptr(512 * 64), N: ptr(16), OutputFormat: "webp", Response: "b64_json", Previews: 1000, Priority: -10,
+			Width: ptr(8), Height: ptr(512 * 64), N: ptr(16), OutputFormat: "webp", Response: "b64_json", Previews: 1000,
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
