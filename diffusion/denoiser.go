@@ -93,14 +93,32 @@ func (s *Schedule) Denoiser(m Model) Denoiser {
 		if err := pred.Check("network output", x.Shape...); err != nil {
 			return x, err
 		}
-		switch s.Config.PredictionType {
-		case "epsilon":
-			return tensor.Lerp(1, x, -sigma, pred), nil
-		case "v_prediction":
-			return tensor.Lerp(1/(norm*norm), x, -sigma/norm, pred), nil
-		}
-		return pred, nil // sample
+		return s.estimate(x, pred, sigma), nil
 	}
+}
+
+// estimate is the x0 that a network output stands for in x at noise level sigma.
+func (s *Schedule) estimate(x, pred tensor.Tensor, sigma float64) tensor.Tensor {
+	norm := math.Sqrt(1 + sigma*sigma)
+	switch s.Config.PredictionType {
+	case "epsilon":
+		return tensor.Lerp(1, x, -sigma, pred)
+	case "v_prediction":
+		return tensor.Lerp(1/(norm*norm), x, -sigma/norm, pred)
+	}
+	return pred // sample
+}
+
+// prediction is the inverse: the network output that stands for x0.
+func (s *Schedule) prediction(x, x0 tensor.Tensor, sigma float64) tensor.Tensor {
+	norm := math.Sqrt(1 + sigma*sigma)
+	switch s.Config.PredictionType {
+	case "epsilon":
+		return slope(x, x0, sigma)
+	case "v_prediction":
+		return tensor.Lerp(1/(norm*sigma), x, -norm/sigma, x0)
+	}
+	return x0 // sample
 }
 
 // clip limits x0 [B,C,h,w] where the configuration asks for it: to a range, or

@@ -40,6 +40,62 @@ func dpmMultistep(ctx context.Context, s *Schedule, denoise Denoiser, x tensor.T
 	return x, nil
 }
 
+// adamsBashforth holds the weights, newest first, with which the last outputs
+// give the mean one over a step as long as those before it.
+var adamsBashforth = [][]float64{
+	{1},
+	{3.0 / 2, -1.0 / 2},
+	{23.0 / 12, -16.0 / 12, 5.0 / 12},
+	{55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24},
+}
+
+// plms is the pseudo linear multistep method of PNDM (Liu et al. 2022) without
+// its Runge-Kutta start: steps along the noise that the last four outputs, noise
+// or v, give together. The first step is Heun's and asks the network twice, so
+// that N steps make N+1 calls; it is reported once. A lone step is Euler's. On v
+// it is of order 1: the mean v of a step becomes noise at the step's start.
+func plms(ctx context.Context, s *Schedule, denoise Denoiser, x tensor.Tensor, opts Options) (tensor.Tensor, error) {
+	var past []tensor.Tensor // outputs, newest first
+	for i, sigma := range s.Sigmas[:len(s.Timesteps)] {
+		x0, err := denoise(ctx, x, sigma)
+		if err != nil {
+			return x, s.failed(i, err)
+		}
+		past = slices.Insert(past, 0, s.prediction(x, x0, sigma))[:min(i+1, 4)]
+		end := s.transfer(x, weighted(adamsBashforth[len(past)-1], past), sigma, s.next[i])
+		end = s.reread(end, s.next[i], s.Sigmas[i+1])
+		if i == 0 && len(s.Timesteps) > 1 {
+			to := s.Sigmas[1]
+			end0, err := denoise(ctx, end, to)
+			if err != nil {
+				return x, s.failed(i, err)
+			}
+			mean := tensor.Lerp(0.5, past[0], 0.5, s.prediction(end, end0, to))
+			end = s.transfer(s.reread(x, sigma, s.redo), mean, s.redo, to)
+		}
+		x = end
+		if err := s.finish(i, x, x0, opts); err != nil {
+			return x, err
+		}
+	}
+	return x, nil
+}
+
+// transfer takes x from one noise level to another along the noise that a
+// network output stands for (Liu et al. 2022, eq. 9, written for x = x0 + σ·noise).
+func (s *Schedule) transfer(x, pred tensor.Tensor, from, to float64) tensor.Tensor {
+	return tensor.Lerp(to/from, x, 1-to/from, s.estimate(x, pred, from))
+}
+
+// weighted is Σ weights[i]·values[i].
+func weighted(weights []float64, values []tensor.Tensor) tensor.Tensor {
+	sum := tensor.Scale(weights[0], values[0])
+	for i, w := range weights[1:] {
+		sum = tensor.Lerp(1, sum, w, values[i+1])
+	}
+	return sum
+}
+
 // dpmStep gives step i as x ← keep·x + Σ weights[j]·past[j] + noise·unit noise.
 // h is the step in λ and infinite for a step to noise 0, which is of order 1. c
 // holds the factors of the prediction and its first two derivatives.

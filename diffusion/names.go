@@ -55,6 +55,11 @@ var schedulers = map[string]scheduler{
 		implied: map[string]any{"algorithm_type": "sde-dpmsolver++"}, keys: dpmKeys,
 		defaults: classDefaults(func(c *Config) {}),
 	},
+	"pndm": {
+		class: "PNDMScheduler", webui: "PLMS", fixedLevels: true, levels: (*Schedule).plmsLevels, sample: plms,
+		implied: map[string]any{"skip_prk_steps": true}, keys: keysOf("set_alpha_to_one skip_prk_steps"),
+		defaults: classDefaults(func(c *Config) { c.TimestepSpacing, c.SkipPRKSteps = "leading", false }),
+	},
 	"lcm": {
 		class: "LCMScheduler", webui: "LCM", fixedLevels: true, levels: (*Schedule).lcmLevels, sample: lcm,
 		keys: keysOf("original_inference_steps timestep_scaling set_alpha_to_one rescale_betas_zero_snr " +
@@ -81,8 +86,8 @@ var sigmaKeys = map[string]string{
 }
 
 // laterNames are names of the contract that have no row yet.
-var laterNames = strings.Fields("ddpm pndm lms heun dpm2 dpm2_a dpmpp_sde dpmpp_2s unipc deis tcd " +
-	"DDPMScheduler PNDMScheduler LMSDiscreteScheduler KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler " +
+var laterNames = strings.Fields("ddpm lms dpm2 dpm2_a dpmpp_sde dpmpp_2s unipc deis tcd " +
+	"DDPMScheduler LMSDiscreteScheduler KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler " +
 	"DPMSolverSDEScheduler DPMSolverSinglestepScheduler UniPCMultistepScheduler DEISMultistepScheduler TCDScheduler")
 
 // keysOf is what every class reads and the keys given.
@@ -99,7 +104,7 @@ func classDefaults(set func(*Config)) Config {
 		ThresholdingRatio: 0.995, SampleMaxValue: 1, FinalSigmasType: "zero",
 		InterpolationType: "linear", TimestepType: "discrete",
 		AlgorithmType: "dpmsolver++", SolverType: "midpoint", SolverOrder: 2, LowerOrderFinal: true,
-		OriginalSteps: 50, TimestepScaling: 10,
+		OriginalSteps: 50, TimestepScaling: 10, SkipPRKSteps: true,
 	}
 	set(&c)
 	return c

@@ -52,14 +52,22 @@ func ddim(ctx context.Context, s *Schedule, denoise Denoiser, x tensor.Tensor, o
 		if opts.Eta > 0 {
 			x = tensor.Lerp(1, x, up, opts.Noise(x.Shape...))
 		}
-		if s.next[i] != s.Sigmas[i+1] { // diffusers' latent stays, its level is read anew
-			x = tensor.Scale(s.vpScale(s.next[i])/s.vpScale(s.Sigmas[i+1]), x)
-		}
+		x = s.reread(x, s.next[i], s.Sigmas[i+1])
 		if err := s.finish(i, x, x0, opts); err != nil {
 			return x, err
 		}
 	}
 	return x, nil
+}
+
+// reread takes x at noise level was for one at level now, as diffusers does
+// where a step ends at another level than the next one starts at: its latent
+// stays, which is x in another scale.
+func (s *Schedule) reread(x tensor.Tensor, was, now float64) tensor.Tensor {
+	if was == now {
+		return x
+	}
+	return tensor.Scale(s.vpScale(was)/s.vpScale(now), x)
 }
 
 // ancestral splits the step from noise level from to level to into a

@@ -3,6 +3,7 @@ package diffusion
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -29,7 +30,8 @@ func onKarras(lo, hi float64, n int, set func(*Config)) *Schedule {
 }
 
 // TestOrder: halving the step must halve a first-order sampler's error and
-// quarter a second-order one's. The 3M solver starts with steps of order 1 and 2,
+// quarter a second-order one's. PLMS is of order 2 whatever its weights: they are
+// those of equal steps, and σ's are not. The 3M solver starts with steps of order 1 and 2,
 // whose error stays.
 func TestOrder(t *testing.T) {
 	for _, tc := range []struct {
@@ -46,6 +48,8 @@ func TestOrder(t *testing.T) {
 		{"dpmpp_2m heun", dpmMultistep, func(c *Config) { c.SolverType = "heun" }, 2},
 		{"dpmpp_3m", dpmMultistep, func(c *Config) { c.SolverOrder = 3 }, 2.4},
 		{"dpm_2m", dpmMultistep, func(c *Config) { c.AlgorithmType = "dpmsolver" }, 2},
+		{"plms", plms, func(*Config) {}, 2},
+		{"plms on v", plms, func(c *Config) { c.PredictionType = "v_prediction" }, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			const lo, hi = 0.1, 10.0
@@ -223,6 +227,46 @@ func TestHeunClips(t *testing.T) {
 	want := (1 + (from-1)*to/from) / math.Hypot(1, to)
 	if len(inputs) != 3 || math.Abs(inputs[2]-want) > 1e-6 {
 		t.Errorf("network inputs %v, want 3, the last %v", inputs, want)
+	}
+}
+
+// TestPLMSUneven pins the last latent where T/steps is not the distance of the
+// timesteps, so that steps end at other levels than the next start at. The
+// numbers are those of diffusers 0.39.0's PNDMScheduler code in float32.
+func TestPLMSUneven(t *testing.T) {
+	for _, tc := range []struct {
+		spacing, prediction string
+		steps               int
+		toOne               bool
+		want                []float32
+	}{
+		{"linspace", "epsilon", 7, false, []float32{2.4390032, -0.9048159}},
+		{"linspace", "v_prediction", 7, true, []float32{0.3739204, -0.2039307}},
+		{"linspace", "v_prediction", 2, true, []float32{0.1373725, -0.0551687}},
+		{"trailing", "v_prediction", 7, false, []float32{0.3280207, -0.1302311}},
+		{"trailing", "epsilon", 30, false, []float32{3.5620217, -0.8565130}},
+	} {
+		t.Run(fmt.Sprint(tc.spacing, " ", tc.prediction, " ", tc.steps), func(t *testing.T) {
+			c, err := ParseConfig("pndm", sd15, map[string]any{
+				"timestep_spacing": tc.spacing, "prediction_type": tc.prediction, "set_alpha_to_one": tc.toOne})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := NewSchedule("pndm", c, tc.steps)
+			if err != nil {
+				t.Fatal(err)
+			}
+			model := func(_ context.Context, x tensor.Tensor, at float64) (tensor.Tensor, error) {
+				return synthetic(x, at), nil
+			}
+			got, err := Sample(context.Background(), s, model, tensor.Tensor{Shape: []int{1, 1, 2, 1}, Data: []float32{1, -0.5}}, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := tensor.MaxAbsDiff(got, tensor.Tensor{Shape: got.Shape, Data: tc.want}); d > 2e-5 {
+				t.Errorf("last latent %v, want %v", got.Data, tc.want)
+			}
+		})
 	}
 }
 

@@ -26,13 +26,14 @@ type Schedule struct {
 	InitNoiseSigma float64   // diffusers' factor from unit noise to the first latent
 
 	train []float64 // σ_t of the network's timesteps, rising
-	next  []float64 // the level that step i goes to: Sigmas[i+1], but for DDIM
+	next  []float64 // the level that step i goes to: Sigmas[i+1], but for DDIM and PNDM
+	redo  float64   // the level that PNDM corrects its first step from: mostly Sigmas[0]
 	vp    bool      // diffusers' latents are variance preserving: x/√(1+σ²)
 	table Table
 }
 
 // Table is a schedule as diffusers reports it for the same class: Heun's levels
-// come twice, and DDIM and LCM have no Sigmas.
+// come twice, PNDM's second timestep does, and DDIM, PNDM and LCM have no Sigmas.
 type Table struct {
 	Timesteps []float32 `json:"timesteps"`
 	Sigmas    []float32 `json:"sigmas,omitempty"`
@@ -65,7 +66,7 @@ func NewSchedule(name string, c Config, steps int) (*Schedule, error) {
 func (s *Schedule) set(timesteps, sigmas []float64) {
 	s.table = Table{Timesteps: float32s(timesteps), Sigmas: float32s(sigmas)}
 	s.Timesteps, s.Sigmas = timesteps, sigmas[:len(timesteps)+1]
-	s.next = s.Sigmas[1:]
+	s.next, s.redo = s.Sigmas[1:], s.Sigmas[0]
 }
 
 // Table gives the schedule as diffusers reports it.
@@ -133,6 +134,25 @@ func (s *Schedule) ddimLevels(steps int) error {
 	s.set(timesteps, append(sigmas, next[len(next)-1]))
 	s.table.Sigmas = nil
 	s.next, s.vp, s.InitNoiseSigma = next, true, 1
+	return nil
+}
+
+// plmsLevels are DDIM's; diffusers lists the second timestep twice, as the first
+// step asks the network there too. It corrects that step from T/steps timesteps
+// above the second one, which is the first where the spacing is even.
+func (s *Schedule) plmsLevels(steps int) error {
+	c := s.Config
+	if c.PredictionType == "sample" {
+		return invalidConfig("prediction_type sample does not go with scheduler pndm: choose another scheduler")
+	}
+	if err := s.ddimLevels(steps); err != nil {
+		return err
+	}
+	if len(s.Timesteps) > 1 {
+		second := int(s.Timesteps[1])
+		s.redo = s.train[second+c.NumTrainTimesteps/steps]
+		s.table.Timesteps = slices.Insert(s.table.Timesteps, 1, float32(second))
+	}
 	return nil
 }
 

@@ -27,7 +27,7 @@ type Config struct {
 	PredictionType       string    `json:"prediction_type"`  // epsilon, v_prediction, sample
 	TimestepSpacing      string    `json:"timestep_spacing"` // linspace, leading, trailing
 	StepsOffset          int       `json:"steps_offset"`     // added to "leading" timesteps
-	SetAlphaToOne        bool      `json:"set_alpha_to_one"` // DDIM's last step goes to noise 0, else to that of t = 0
+	SetAlphaToOne        bool      `json:"set_alpha_to_one"` // DDIM's and PNDM's last step goes to noise 0, else to that of t = 0
 	ClipSample           bool      `json:"clip_sample"`      // clamp x0 to ±ClipSampleRange
 	ClipSampleRange      float64   `json:"clip_sample_range"`
 	Thresholding         bool      `json:"thresholding"` // clamp x0 to a quantile of |x0| and divide by it
@@ -50,6 +50,7 @@ type Config struct {
 	LambdaMinClipped     *float64  `json:"lambda_min_clipped"` // leave out levels with −log σ below it; nil: none
 	OriginalSteps        int       `json:"original_inference_steps"`
 	TimestepScaling      float64   `json:"timestep_scaling"`
+	SkipPRKSteps         bool      `json:"skip_prk_steps"`       // PNDM without its Runge-Kutta start; false is refused
 	UseFlowSigmas        bool      `json:"use_flow_sigmas"`      // refused
 	UseDynamicShifting   bool      `json:"use_dynamic_shifting"` // refused
 	VarianceType         string    `json:"variance_type"`        // refused unless empty
@@ -131,8 +132,8 @@ func ParseConfig(name string, raw, override map[string]any) (Config, error) {
 }
 
 // DefaultScheduler is the short name of the scheduler that a model's
-// scheduler_config.json describes, or ddim where that class is not built yet
-// (PNDM, which Stable Diffusion 1.x names): it runs on the same noise schedule.
+// scheduler_config.json describes, or ddim where that class is not built yet:
+// it runs on the same noise schedule.
 func DefaultScheduler(raw map[string]any) (short string, err error) {
 	class, _ := raw["_class_name"].(string)
 	if slices.Contains(laterNames, class) {
@@ -279,6 +280,8 @@ func (c Config) validatePairs() error {
 		return invalidConfig("use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas exclude each other: keep one")
 	case c.UseFlowSigmas || c.UseDynamicShifting:
 		return invalidConfig("use_flow_sigmas and use_dynamic_shifting are not supported: set them to false")
+	case !c.SkipPRKSteps:
+		return invalidConfig("skip_prk_steps false, PNDM's Runge-Kutta start, is not supported yet: set it to true")
 	case c.AlgorithmType == "dpmsolver" && c.FinalSigmasType == "zero":
 		return invalidConfig("algorithm_type dpmsolver cannot step to noise 0: set final_sigmas_type to sigma_min")
 	case c.InterpolationType == "log_linear" && c.continuousV():

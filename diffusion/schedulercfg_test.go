@@ -27,6 +27,8 @@ func TestCanonical(t *testing.T) {
 		{"EulerAncestralDiscreteScheduler", "euler_a", ""},
 		{"Heun", "heun", ""},
 		{"LCM", "lcm", ""},
+		{"PNDMScheduler", "pndm", ""},
+		{"PLMS", "pndm", "skip_prk_steps"},
 		{"DPMSolverMultistepScheduler", "dpmpp_2m", ""},
 		{"DPM++ 2M", "dpmpp_2m", "algorithm_type"},
 		{"DPM++ 2M Karras", "dpmpp_2m", "use_karras_sigmas"},
@@ -46,10 +48,10 @@ func TestCanonical(t *testing.T) {
 
 func TestCanonicalRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, want string }{
-		{"pndm", "not supported yet: use one of ddim, dpmpp_2m, dpmpp_2m_sde, euler, euler_a, heun, lcm"},
-		{"PNDMScheduler", "not supported yet"},
+		{"unipc", "not supported yet: use one of ddim, dpmpp_2m, dpmpp_2m_sde, euler, euler_a, heun, lcm, pndm"},
 		{"UniPCMultistepScheduler", "not supported yet"},
 		{"DDIM Karras", "unknown"},
+		{"PLMS Karras", "unknown"},
 		{"", "unknown"},
 		{"euler\x00", "unknown"},
 	} {
@@ -66,7 +68,8 @@ func TestDefaultScheduler(t *testing.T) {
 		{map[string]any{"_class_name": "DPMSolverMultistepScheduler"}, "dpmpp_2m"},
 		{map[string]any{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}, "dpmpp_2m_sde"},
 		{map[string]any{"_class_name": "EulerAncestralDiscreteScheduler", "algorithm_type": "sde-dpmsolver++"}, "euler_a"},
-		{sd15, "ddim"}, // PNDM is not built yet
+		{sd15, "pndm"},
+		{map[string]any{"_class_name": "UniPCMultistepScheduler"}, "ddim"}, // not built yet
 	} {
 		if got, err := DefaultScheduler(tc.raw); err != nil || got != tc.want {
 			t.Errorf("DefaultScheduler(%v) = %q, %v, want %q", tc.raw, got, err, tc.want)
@@ -76,11 +79,13 @@ func TestDefaultScheduler(t *testing.T) {
 	checkInvalid(t, err, "scheduler", "unknown")
 	_, err = DefaultScheduler(map[string]any{"_class_name": "LCMScheduler", "beta_start": "x"})
 	checkInvalid(t, err, "scheduler_config", "beta_start")
+	_, err = DefaultScheduler(map[string]any{"_class_name": "PNDMScheduler"}) // the class's default is false
+	checkInvalid(t, err, "scheduler_config", "skip_prk_steps false")
 }
 
 func TestImpliedSigmas(t *testing.T) {
 	for name, want := range map[string]string{
-		"DPM++ 2M Karras": "karras", "Euler Exponential": "exponential", "DPM++ 2M": "", "euler": "", "plms": "",
+		"DPM++ 2M Karras": "karras", "Euler Exponential": "exponential", "DPM++ 2M": "", "euler": "", "PLMS": "", "plmz": "",
 	} {
 		if got := ImpliedSigmas(name); got != want {
 			t.Errorf("ImpliedSigmas(%q) = %q, want %q", name, got, want)
@@ -115,6 +120,7 @@ func TestParseConfigDefaults(t *testing.T) {
 		{"euler", nil, "linspace", false, 0.0001},
 		{"heun", nil, "linspace", false, 0.00085},
 		{"lcm", nil, "leading", false, 0.00085},
+		{"pndm", nil, "leading", false, 0.0001},
 		{"euler", map[string]any{"clip_sample": true}, "linspace", false, 0.0001}, // no key of Euler's
 	} {
 		c, err := ParseConfig(tc.name, tc.raw, nil)
@@ -194,6 +200,8 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"huge number", "ddim", map[string]any{"num_train_timesteps": 1e300}, "num_train_timesteps is a number 1e+300, want a whole number"},
 		{"order", "dpmpp_2m", map[string]any{"solver_order": 4.0}, "solver_order is 4, want 1 to 3"},
 		{"two layouts", "euler", map[string]any{"use_karras_sigmas": true, "use_beta_sigmas": true}, "exclude each other"},
+		{"Runge-Kutta start", "pndm", map[string]any{"skip_prk_steps": false}, "skip_prk_steps false, PNDM's Runge-Kutta start, is not supported yet: set it to true"},
+		{"terminal SNR", "pndm", map[string]any{"rescale_betas_zero_snr": true}, `no key "rescale_betas_zero_snr"`},
 		{"flow", "dpmpp_2m", map[string]any{"use_flow_sigmas": true}, "use_flow_sigmas"},
 		{"noise to zero", "DPMSolverMultistepScheduler", map[string]any{"algorithm_type": "dpmsolver"}, "final_sigmas_type to sigma_min"},
 		{"old SDE", "dpmpp_2m", map[string]any{"algorithm_type": "sde-dpmsolver"}, "want one of: dpmsolver++, sde-dpmsolver++, dpmsolver"},
@@ -233,7 +241,8 @@ func TestWithSigmas(t *testing.T) {
 		{"euler", "sgm_uniform", "sigmas", "not supported yet: use one of model, karras"},
 		{"ddim", "karras", "sigmas", "scheduler ddim has noise levels of its own"},
 		{"lcm", "beta", "sigmas", "scheduler lcm has noise levels of its own"},
-		{"plms", "karras", "scheduler", "unknown"},
+		{"PLMS", "karras", "sigmas", "scheduler pndm has noise levels of its own"},
+		{"plmz", "karras", "scheduler", "unknown"},
 	} {
 		_, err := Config{}.WithSigmas(tc.scheduler, tc.sigmas)
 		checkInvalid(t, err, tc.field, tc.want)
@@ -299,6 +308,7 @@ func TestNewScheduleRefuses(t *testing.T) {
 		{"levels coincide", "dpmpp_2m", nil, 1000, "steps", "coincide"},
 		{"leading past the end", "euler", map[string]any{"timestep_spacing": "leading"}, 1000, "steps", "timestep 1000"},
 		{"epsilon from pure noise", "ddim", map[string]any{"rescale_betas_zero_snr": true, "timestep_spacing": "trailing"}, 4, "scheduler_config", "needs prediction_type"},
+		{"PNDM on x0", "pndm", map[string]any{"prediction_type": "sample"}, 4, "scheduler_config", "does not go with scheduler pndm"},
 		{"no signal left", "euler", map[string]any{"beta_start": 0.9, "beta_end": 0.99}, 4, "scheduler_config", "choose smaller ones"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -359,7 +369,7 @@ func TestTimestep(t *testing.T) {
 // FuzzSchedule: whatever a stranger configures is refused as Invalid or gives
 // levels that a sampler can walk.
 func FuzzSchedule(f *testing.F) {
-	for _, name := range append(Names(), "DPM++ 2M Karras", "DPMSolverMultistepScheduler", "pndm") {
+	for _, name := range append(Names(), "DPM++ 2M Karras", "DPMSolverMultistepScheduler", "PNDMScheduler") {
 		f.Add(name, "model", 4, `{}`)
 		f.Add(name, "karras", 20, `{"beta_schedule":"scaled_linear","timestep_spacing":"trailing","rescale_betas_zero_snr":true,"prediction_type":"v_prediction"}`)
 	}

@@ -63,9 +63,9 @@ func TestDescribe(t *testing.T) {
 		dir  string
 		want leafserve.ModelInfo // Created is not compared
 	}{
-		{"tiny-sd15, whose scheduler is not built yet", leaftest.Model(t, "tiny-sd15"), leafserve.ModelInfo{
+		{"tiny-sd15", leaftest.Model(t, "tiny-sd15"), leafserve.ModelInfo{
 			Name: "tiny-sd15", Encoders: []string{"standard"}, DefaultEncoder: "standard", EncoderLayers: 3, Context: 77,
-			Width: 64, Height: 64, Factor: 8, MaxPixels: 512 * 512, Scheduler: "ddim", Steps: 50, GuidanceScale: 7.5,
+			Width: 64, Height: 64, Factor: 8, MaxPixels: 512 * 512, Scheduler: "pndm", Steps: 50, GuidanceScale: 7.5,
 		}},
 		{"tiny-sd21", leaftest.Model(t, "tiny-sd21"), leafserve.ModelInfo{
 			Name: "tiny-sd21", Encoders: []string{"standard"}, DefaultEncoder: "standard", EncoderLayers: 3, Context: 77,
