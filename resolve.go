@@ -13,7 +13,7 @@ import (
 // random seed included. The result names everything that decides the picture.
 // The error is Invalid and names the field. Names of schedulers, sigma
 // schedules and noise sources are left to the check of whoever implements them
-// (diffusion.CheckRequest).
+// (pipeline.Folder.Resolve).
 func (r Request) Resolve(m ModelInfo) (Request, error) {
 	for _, check := range []func(*Request, ModelInfo) error{
 		resolveUnsupported, resolveText, resolveNumbers, resolveSize, resolveSeeds, resolveOutput,

@@ -308,7 +308,11 @@ func (c Config) WithSigmas(scheduler, sigmas string) (Config, error) {
 	}
 	key := sigmaKeys[sigmas]
 	if key == "" {
-		return c, leafserve.InvalidField("sigmas", "sigmas %q is not supported yet: use one of model, karras, exponential, beta", sigmas)
+		what := "unknown"
+		if sigmas == "sgm_uniform" || sigmas == "simple" { // names of the contract
+			what = "not supported yet"
+		}
+		return c, leafserve.InvalidField("sigmas", "sigmas %q is %s: use one of model, karras, exponential, beta", sigmas, what)
 	}
 	if schedulers[short].fixedLevels {
 		return c, leafserve.InvalidField("sigmas", "scheduler %s has noise levels of its own: leave sigmas out or choose another scheduler", short)

@@ -239,6 +239,7 @@ func TestWithSigmas(t *testing.T) {
 	}
 	for _, tc := range []struct{ scheduler, sigmas, field, want string }{
 		{"euler", "sgm_uniform", "sigmas", "not supported yet: use one of model, karras"},
+		{"euler", "karas", "sigmas", `sigmas "karas" is unknown: use one of model, karras`},
 		{"ddim", "karras", "sigmas", "scheduler ddim has noise levels of its own"},
 		{"lcm", "beta", "sigmas", "scheduler lcm has noise levels of its own"},
 		{"PLMS", "karras", "sigmas", "scheduler pndm has noise levels of its own"},

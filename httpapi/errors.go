@@ -113,7 +113,7 @@ func describeHTTP(err *echo.HTTPError, c echo.Context) apiError {
 	message := fmt.Sprint(err.Message)
 	switch r := c.Request(); err {
 	case echo.ErrNotFound:
-		message = fmt.Sprintf("there is nothing at %.64s: see the README for the routes", r.URL.Path)
+		message = fmt.Sprintf("there is nothing at %.64s: docs/http.md lists the routes", r.URL.Path)
 	case echo.ErrMethodNotAllowed:
 		message = fmt.Sprintf("%.64s does not take %.64s, only %s", r.URL.Path, r.Method, c.Response().Header().Get(echo.HeaderAllow))
 	}

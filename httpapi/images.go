@@ -48,6 +48,7 @@ type rangeGuard struct {
 // WriteHeader passes on every status but 416.
 func (g *rangeGuard) WriteHeader(status int) {
 	if status == http.StatusRequestedRangeNotSatisfiable {
+		g.Header().Del("Content-Type") // ServeContent's, of its own text
 		g.err = echo.NewHTTPError(status, "the picture has no such bytes: see Content-Range for its size")
 		return
 	}

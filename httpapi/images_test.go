@@ -32,6 +32,9 @@ func TestImage(t *testing.T) {
 	}
 	past := w.do("GET", "/images/a-0.png", "", "Range: bytes=99999-")
 	wantError(t, past, http.StatusRequestedRangeNotSatisfiable, "", "Content-Range")
+	if got := past.header.Get("Content-Type"); !strings.HasPrefix(got, "application/json") {
+		t.Errorf("416: Content-Type = %q, want JSON's", got)
+	}
 	if got := past.header.Get("Content-Range"); got != fmt.Sprintf("bytes */%d", len(data)) {
 		t.Errorf("416: Content-Range = %q", got)
 	}
