@@ -7,13 +7,14 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"leafserve"
 )
 
 // progress carries the events of a running job to Redis without ever making
-// the runner wait: of each type the newest event not yet sent is kept, so a slow
-// Redis costs events in between but not the last.
+// the runner wait: of each type the newest event not yet sent is kept, so steps
+// that are quicker than the sending cost events in between but not the last.
 type progress struct {
 	q *Queue
 	c *claim
@@ -67,16 +68,29 @@ func without(us []update, kind string) []update {
 	return slices.DeleteFunc(us, func(u update) bool { return u.kind == kind })
 }
 
-// send sends what is pending whenever something was added. What it could not
-// send goes with the next event, or with the outcome.
+// progressEvery is the least time between two sendings: more than five a second
+// help nobody who looks on, and a small model's steps would come faster than
+// that, at the cost of its cores.
+const progressEvery = 200 * time.Millisecond
+
+// send sends what is pending when something was added. What it could not send
+// goes with the next event, or with the outcome.
 func (p *progress) send(ctx context.Context) {
 	defer close(p.ended)
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
+		select {
+		case <-p.done:
+			return
+		case <-pause.C:
+		}
 		select {
 		case <-p.done:
 			return
 		case <-p.added:
 			p.flush(ctx) // a failure is logged there
+			pause.Reset(progressEvery)
 		}
 	}
 }
