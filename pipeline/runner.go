@@ -28,9 +28,13 @@ type File struct {
 }
 
 // Runner gives a queue's runner: it makes the pictures of a job, stores them
-// and reports steps and previews.
+// and reports steps and previews. A job for another model is Unavailable.
 func (m *Model) Runner(store Store) leafserve.Runner {
 	return func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
+		if job.Request.Model != m.Info.Name {
+			return leafserve.Result{}, leafserve.Errorf(leafserve.Unavailable,
+				"a worker with model %s met a job for %s: start the API and its workers with the same --model", m.Info.Name, job.Request.Model)
+		}
 		outs, err := m.Generate(ctx, []leafserve.Request{job.Request}, Options{OnStep: m.reporter(ctx, job.Request, report)})
 		if err != nil {
 			return leafserve.Result{}, err

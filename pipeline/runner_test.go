@@ -220,6 +220,21 @@ func TestRunnerErrors(t *testing.T) {
 	})
 }
 
+// TestRunnerRefusesAnotherModel: a wrong picture would be worse than none.
+func TestRunnerRefusesAnotherModel(t *testing.T) {
+	m := load(t, leaftest.DefaultModel())
+	store, dir := folder(t)
+	j := job(t, m, nil)
+	j.Request.Model = "another"
+	_, err := m.Runner(store)(context.Background(), j, func(any) {})
+	if leafserve.KindOf(err) != leafserve.Unavailable || !strings.Contains(err.Error(), "the same --model") {
+		t.Errorf("Runner = %v, want Unavailable and what to do", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("stored %v, %v, want nothing", left, err)
+	}
+}
+
 // TestRunnerRepeats: the same resolved job gives the same bytes.
 func TestRunnerRepeats(t *testing.T) {
 	m := load(t, leaftest.DefaultModel())
