@@ -18,7 +18,7 @@ help: ## list the targets
 ort: ## fetch ONNX Runtime's shared library into the user's cache (ORT=cuda: with CUDA)
 	@tools/ort.sh $(ORT)
 
-build: ## build bin/leafserve, with the library in bin/lib so that bin can be copied
+build: ## build bin/leafserve with the runtime inside (ORT=cuda: beside it, in bin/lib)
 	@tools/build.sh $(ORT) $(VERSION)
 
 run: build ## fetch what is missing, build, and serve on http://127.0.0.1:8080

@@ -17,7 +17,7 @@
 //	file               gallery writes a PNG with what made it, and keeps it
 //
 // The worker writes the terminal [State] once, and only then its event. Whoever
-// listens on GET /jobs/{id}/events has seen every step.
+// listens on GET /jobs/{id}/events has followed it, up to five steps a second.
 //
 // # Where things are
 //
@@ -41,6 +41,7 @@
 //
 // The same resolved request gives the same picture, alone or in a batch: on one
 // machine's CPU to the bit; and the picture that diffusers gives to ±1 of 255. An
-// acknowledged job ends in exactly one terminal state. Errors are [Error] values
-// whose [Kind] says what the caller can do.
+// acknowledged job ends in exactly one terminal state, as long as its Redis lives
+// (the embedded one ends with the process). Errors are [Error] values whose
+// [Kind] says what the caller can do.
 package leafserve

@@ -25,6 +25,6 @@
 //   - When the server stops, event streams end, and requests that still wait
 //     after the grace period get 202 with the job instead of a cut connection.
 //
-// It does no authentication and sends no CORS headers: a page from elsewhere
-// cannot use it from a browser, because POST bodies must be application/json.
+// It does no authentication and sends no CORS headers, and does not look at the
+// Host header: DNS rebinding can let a page from elsewhere in.
 package httpapi

@@ -12,6 +12,10 @@ library=$(tools/ort.sh "${1:-cpu}")
 flags="-s -w -X main.version=${2:-unknown}"
 
 rm -rf bin/lib
+mkdir -p bin
+for notice in LICENSE ThirdPartyNotices.txt; do # of ONNX Runtime: they go with every copy
+	[ ! -f "$library/$notice" ] || cp "$library/$notice" "bin/onnxruntime-$notice"
+done
 if [ "${1:-cpu}" = cpu ]; then
 	gzip -9nc "$library"/libonnxruntime* >ort/libonnxruntime.gz
 	go build -tags ortbundle -trimpath -ldflags "$flags" -o bin/leafserve ./cmd/leafserve

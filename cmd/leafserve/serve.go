@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +87,8 @@ func (s *service) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	pictures, err := gallery.Open(filepath.Join(data, "pictures"))
+	// A name that no folder of the user's has: what expires in it is deleted.
+	pictures, err := gallery.Open(filepath.Join(data, "leafserve-pictures"))
 	if err != nil {
 		return err
 	}
@@ -157,7 +159,8 @@ func (s *service) encode(ctx context.Context, r httpapi.EncodeRequest) (map[stri
 }
 
 // work loads the weights that this process needs and, as a worker, takes jobs
-// until ctx ends. An API alone needs the text encoders only.
+// until ctx ends. An API alone needs the text encoders only. The weights are not
+// freed: requests that are still being answered read them, and then the process ends.
 func (s *service) work(ctx context.Context, q *queue.Queue, pictures *gallery.Folder, listener net.Listener) error {
 	start := time.Now()
 	rt, err := s.cfg.openRuntime()
@@ -173,13 +176,11 @@ func (s *service) work(ctx context.Context, q *queue.Queue, pictures *gallery.Fo
 		if model, err = pipeline.Load(rt, s.folder); err != nil {
 			return err
 		}
-		defer model.Close()
 		encoders = model.Encoders
 	} else {
 		if encoders, err = pipeline.LoadEncoders(rt, s.folder); err != nil {
 			return err
 		}
-		defer encoders.Close()
 	}
 	s.loaded.Store(&encoders)
 	s.log.Info("model loaded", "model", s.folder.Info.Name, "provider", rt.Provider, "threads", rt.Threads, "ms", time.Since(start).Milliseconds())
@@ -218,7 +219,7 @@ func (s *service) sweep(ctx context.Context, pictures *gallery.Folder) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		n, err := pictures.Sweep(s.cfg.Queue.ResultTTL, time.Now())
+		n, err := pictures.Sweep(cmp.Or(s.cfg.Queue.ResultTTL, queue.DefaultConfig().ResultTTL), time.Now())
 		switch {
 		case err != nil:
 			s.log.Warn("expired pictures not removed", "err", err)
