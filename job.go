@@ -31,15 +31,17 @@ func (s State) Terminal() bool { return s == StateSucceeded || s == StateFailed 
 // Job is one request on its way through the queue, as GET /jobs/{id} shows it.
 type Job struct {
 	ID           string        `json:"id"`
-	Kind         string        `json:"kind"` // generate
+	Kind         string        `json:"kind"` // generate, compare
 	State        State         `json:"state"`
 	Request      Request       `json:"request"` // resolved, with seed
 	Progress     Progress      `json:"progress"`
 	Images       []Image       `json:"images"` // never null
 	Timings      Timings       `json:"timings"`
 	Conditioning *Conditioning `json:"conditioning,omitempty"`
-	Queue        *QueueInfo    `json:"queue,omitempty"` // only while queued
-	Error        *JobError     `json:"error,omitempty"` // only when failed or canceled
+	Health       *Health       `json:"health,omitempty"`
+	Compare      *Comparison   `json:"compare,omitempty"` // of a job of kind compare
+	Queue        *QueueInfo    `json:"queue,omitempty"`   // only while queued
+	Error        *JobError     `json:"error,omitempty"`   // only when failed or canceled
 	CreatedAt    time.Time     `json:"created_at"`
 	FinishedAt   *time.Time    `json:"finished_at,omitempty"`
 }
@@ -101,6 +103,8 @@ type Result struct {
 	Images       []Image       `json:"images"`
 	Timings      Timings       `json:"timings"` // encode, denoise, decode
 	Conditioning *Conditioning `json:"conditioning,omitempty"`
+	Health       *Health       `json:"health,omitempty"`
+	Compare      *Comparison   `json:"compare,omitempty"`
 }
 
 // Event is a line of a job's event log, as GET /jobs/{id}/events sends it.
@@ -112,8 +116,9 @@ type Event struct {
 
 // StateEvent is the data of a "state" event.
 type StateEvent struct {
-	State State      `json:"state"`
-	Queue *QueueInfo `json:"queue,omitempty"`
+	State  State         `json:"state"`
+	Queue  *QueueInfo    `json:"queue,omitempty"`
+	Attack *AttackResult `json:"attack,omitempty"` // of a comparison, as soon as the typo is known
 }
 
 // StepEvent is the data of a "step" event.
@@ -126,7 +131,8 @@ type StepEvent struct {
 // PreviewEvent is the data of a "preview" event.
 type PreviewEvent struct {
 	Step  int    `json:"step"`
-	Image string `json:"image"` // data URL
+	Image string `json:"image"`          // data URL
+	Cell  string `json:"cell,omitempty"` // of a comparison: "clean" or "attacked" and the arm, as in attackedrobust
 }
 
 // Report takes what happens while a job runs. It is given a StepEvent or a

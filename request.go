@@ -38,6 +38,12 @@ type Request struct {
 	Previews     int    `json:"previews,omitempty"`      // a preview every that many steps, 0 none
 	Priority     int    `json:"priority,omitempty"`      // −10…10
 	WebhookURL   string `json:"webhook_url,omitempty"`   // signed POST at the terminal state
+
+	// Only in POST /compare.
+	Prompts        []string `json:"prompts,omitempty"`          // instead of prompt: a list, 1…MaxComparePrompts, each with its own noise
+	Attack         *Attack  `json:"attack,omitempty"`           // how the prompt is damaged
+	Arms           []string `json:"arms,omitempty"`             // encoders to compare; default standard and robust
+	AttackedPerArm bool     `json:"attacked_per_arm,omitempty"` // each arm meets its own worst typo, not all the same
 }
 
 // Lora names a low-rank weight update and its strength.

@@ -78,6 +78,8 @@ func (r record) outcome(job *leafserve.Job) error {
 	}
 	job.Timings = res.Timings
 	job.Conditioning = res.Conditioning
+	job.Health = res.Health
+	job.Compare = res.Compare
 	return r.decode("error", &job.Error)
 }
 
