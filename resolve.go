@@ -11,12 +11,13 @@ import (
 
 // Resolve checks r against a model and fills what was not given from it, a
 // random seed included. The result names everything that decides the picture.
-// The error is Invalid and names the field. Names of schedulers, sigma
+// The error is Invalid and names the field; fields of POST /compare are refused
+// (ResolveCompare takes them). Names of schedulers, sigma
 // schedules and noise sources are left to the check of whoever implements them
 // (pipeline.Folder.Resolve).
 func (r Request) Resolve(m ModelInfo) (Request, error) {
 	for _, check := range []func(*Request, ModelInfo) error{
-		resolveUnsupported, resolveText, resolveNumbers, resolveSize, resolveSeeds, resolveOutput,
+		resolveUnsupported, refuseCompare, resolveText, resolveEncoder, resolveNumbers, resolveSize, resolveSeeds, resolveOutput,
 	} {
 		if err := check(&r, m); err != nil {
 			return r, err
@@ -48,18 +49,50 @@ func resolveUnsupported(r *Request, _ ModelInfo) error {
 	return nil
 }
 
-func resolveText(r *Request, m ModelInfo) error {
-	if strings.TrimSpace(r.Prompt) == "" {
-		return InvalidField("prompt", "prompt is empty: say what the picture should show")
-	}
-	for _, f := range []struct{ name, text string }{{"prompt", r.Prompt}, {"negative_prompt", r.NegativePrompt}} {
-		if !utf8.ValidString(f.text) {
-			return InvalidField(f.name, "%s is not valid UTF-8", f.name)
+// refuseCompare refuses the fields that only a comparison has.
+func refuseCompare(r *Request, _ ModelInfo) error {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"prompts", r.Prompts != nil},
+		{"attack", r.Attack != nil},
+		{"arms", r.Arms != nil},
+		{"attacked_per_arm", r.AttackedPerArm},
+	} {
+		if f.given {
+			return InvalidField(f.name, "%s belongs to POST /compare: leave it out, or send this there", f.name)
 		}
-		if n := utf8.RuneCountInString(f.text); n > MaxPromptRunes {
-			return InvalidField(f.name, "%s has %d characters, the limit is %d", f.name, n, MaxPromptRunes)
-		}
 	}
+	return nil
+}
+
+func resolveText(r *Request, _ ModelInfo) error {
+	if err := checkPrompt("prompt", r.Prompt); err != nil {
+		return err
+	}
+	return checkText("negative_prompt", r.NegativePrompt)
+}
+
+// checkPrompt refuses a text that says nothing, or that checkText refuses.
+func checkPrompt(field, text string) error {
+	if strings.TrimSpace(text) == "" {
+		return InvalidField(field, "%s is empty: say what the picture should show", field)
+	}
+	return checkText(field, text)
+}
+
+func checkText(field, text string) error {
+	if !utf8.ValidString(text) {
+		return InvalidField(field, "%s is not valid UTF-8", field)
+	}
+	if n := utf8.RuneCountInString(text); n > MaxPromptRunes {
+		return InvalidField(field, "%s has %d characters, the limit is %d", field, n, MaxPromptRunes)
+	}
+	return nil
+}
+
+func resolveEncoder(r *Request, m ModelInfo) error {
 	if r.Model == "" {
 		r.Model = m.Name
 	}
@@ -132,8 +165,12 @@ func resolveSeeds(r *Request, _ ModelInfo) error {
 	case r.Seed != nil && r.Seeds != nil:
 		return InvalidField("seeds", "seed and seeds are both given: keep one")
 	case r.Seeds != nil:
-		if len(r.Seeds) != *r.N {
-			return InvalidField("seeds", "%d seeds for %d pictures: give one a picture", len(r.Seeds), *r.N)
+		if n := r.noises(); len(r.Seeds) != n {
+			of := "picture"
+			if r.Prompts != nil {
+				of = "prompt"
+			}
+			return InvalidField("seeds", "%d seeds for %d %ss: give one a %s", len(r.Seeds), n, of, of)
 		}
 	case r.Seed == nil:
 		r.Seed = new(uint64)
@@ -161,12 +198,22 @@ func resolveOutput(r *Request, _ ModelInfo) error {
 	return nil
 }
 
-// ImageSeeds gives the seed of each picture of a resolved request.
+// noises is how many seeds a request takes: one a picture, in a comparison one a
+// prompt.
+func (r Request) noises() int {
+	if r.Prompts != nil {
+		return len(r.Prompts)
+	}
+	return *r.N
+}
+
+// ImageSeeds gives the seed of each picture of a resolved request, of a
+// comparison the seed of each prompt.
 func (r Request) ImageSeeds() []uint64 {
 	if r.Seeds != nil {
 		return r.Seeds
 	}
-	seeds := make([]uint64, *r.N)
+	seeds := make([]uint64, r.noises())
 	for i := range seeds {
 		seeds[i] = *r.Seed + uint64(i)
 	}
