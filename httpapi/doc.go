@@ -9,6 +9,8 @@
 //	GET    /jobs/{id}/events     events.go     follow it (server-sent events)
 //	GET    /images/{name}        images.go     a picture's bytes
 //	POST   /encode               encode.go     text embeddings
+//	POST   /attack               attack.go     the typo that hurts a prompt most
+//	POST   /invert               invert.go     a text from its embedding
 //	GET    /v1/models[/{id}]     models.go     what can be asked for
 //	GET    /healthz, /readyz     health.go     probes
 //	GET    /                     page.go       the web page
@@ -25,6 +27,6 @@
 //   - When the server stops, event streams end, and requests that still wait
 //     after the grace period get 202 with the job instead of a cut connection.
 //
-// It does no authentication and sends no CORS headers, and does not look at the
-// Host header: DNS rebinding can let a page from elsewhere in.
+// It does no authentication and sends no CORS headers. Requests over loopback
+// must name a host that we know (hosts.go), against DNS rebinding.
 package httpapi

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -59,6 +60,11 @@ func (s *Server) encode(c echo.Context) error {
 	if req, err = s.resolveEncode(req); err != nil {
 		return err
 	}
+	release, err := s.allowance.take(c, len(req.Prompts))
+	if err != nil {
+		return err
+	}
+	defer release()
 	tensors, err := s.cfg.Encode(c.Request().Context(), req)
 	if err != nil {
 		return err
@@ -76,8 +82,8 @@ func (s *Server) resolveEncode(req EncodeRequest) (EncodeRequest, error) {
 	if req.Encoder == "" {
 		req.Encoder = model.DefaultEncoder
 	}
-	if !slices.Contains(model.Encoders, req.Encoder) {
-		return req, leafserve.InvalidField("encoder", "model %s has no encoder %.64q, it has: %s", model.Name, req.Encoder, strings.Join(model.Encoders, ", "))
+	if err := checkEncoder(model, req.Encoder); err != nil {
+		return req, err
 	}
 	for _, name := range req.Outputs {
 		if !slices.Contains(outputs, name) {
@@ -95,9 +101,17 @@ func checkPrompts(prompts []string) error {
 		return leafserve.InvalidField("prompts", "%d prompts, want 1 to %d", len(prompts), maxPrompts)
 	}
 	for i, p := range prompts {
-		if n := utf8.RuneCountInString(p); n > leafserve.MaxPromptRunes {
-			return leafserve.InvalidField("prompts", "prompt %d has %d characters, the limit is %d", i, n, leafserve.MaxPromptRunes)
+		if err := checkLength("prompts", fmt.Sprintf("prompt %d", i), p); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// checkLength bounds a text; name is what the message calls it.
+func checkLength(field, name, text string) error {
+	if n := utf8.RuneCountInString(text); n > leafserve.MaxPromptRunes {
+		return leafserve.InvalidField(field, "%s has %d characters, the limit is %d", name, n, leafserve.MaxPromptRunes)
 	}
 	return nil
 }

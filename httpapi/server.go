@@ -66,11 +66,21 @@ type Config struct {
 	// Encode runs a text encoder; it gives a tensor for each wanted output, all
 	// that the model has when none is named. Required.
 	Encode func(context.Context, EncodeRequest) (map[string]tensor.Tensor, error)
+	// ResolveAttack checks how a prompt is to be attacked and fills in what was
+	// not given; AttackCost says how many texts the encoder would read for a
+	// resolved attack; Attack looks for the typo. Required by POST /attack.
+	ResolveAttack func(prompt string, a leafserve.Attack) (leafserve.Attack, error)
+	AttackCost    func(prompt string, a leafserve.Attack) int
+	Attack        func(context.Context, AttackRequest) (leafserve.AttackResult, error)
+	// Invert reconstructs a text from its embedding. Required by POST /invert.
+	Invert func(context.Context, InvertRequest) (Inversion, error)
 
 	Page  fs.FS        // index.html and what it loads; nil for no page
 	Ready []Check      // besides the queue's Ping
 	Log   *slog.Logger // nil for slog.Default()
 
+	Hosts       []string      // names, lower case, that requests over loopback may use besides addresses and localhost
+	Limits      Limits        // of the routes that compute while the client waits
 	MaxBody     int64         // bytes of a request body; default 16 MiB
 	ReadTimeout time.Duration // for headers and body together; default a minute
 	Heartbeat   time.Duration // between comments on a silent event stream; default 15 s
@@ -103,8 +113,9 @@ const (
 
 // Server answers HTTP requests. It is safe for concurrent use.
 type Server struct {
-	cfg  Config
-	echo *echo.Echo
+	cfg       Config
+	echo      *echo.Echo
+	allowance *allowance
 
 	stopping   context.Context // ends when Serve is told to stop: streams end
 	endStreams context.CancelFunc
@@ -117,11 +128,12 @@ func New(cfg Config) (*Server, error) {
 	if len(cfg.Models) == 0 {
 		return nil, errors.New("no model to serve: Config.Models is empty")
 	}
-	s := &Server{cfg: cfg.orDefault(), echo: echo.New()}
+	s := &Server{cfg: cfg.orDefault(), echo: echo.New(), allowance: newAllowance(cfg.Limits)}
+	s.echo.IPExtractor = echo.ExtractIPDirect() // headers that name another address can be forged
 	s.stopping, s.endStreams = context.WithCancel(context.Background())
 	s.overdue, s.endWaits = context.WithCancel(context.Background())
 	s.echo.HTTPErrorHandler = s.handleError
-	s.echo.Use(s.identify, s.logRequests, s.recoverPanics)
+	s.echo.Use(s.identify, s.logRequests, s.recoverPanics, s.checkHost)
 	s.routes()
 	return s, s.pageRoutes()
 }
@@ -136,6 +148,8 @@ func (s *Server) routes() {
 	e.GET("/jobs/:id/events", s.streamEvents)
 	e.Match(readable, "/images/:name", s.getImage)
 	e.POST("/encode", s.encode)
+	e.POST("/attack", s.attack)
+	e.POST("/invert", s.invert)
 	e.GET("/v1/models", s.listModels)
 	e.GET("/v1/models/:name", s.getModel)
 	e.Match(readable, "/healthz", s.healthz)

@@ -257,7 +257,7 @@ func TestStopWaitsForResults(t *testing.T) {
 // Bodies that stop half way, by a broken connection or by silence.
 func TestHalfSentBody(t *testing.T) {
 	w := start(t, nil, func(c *httpapi.Config) { c.ReadTimeout = 50 * time.Millisecond })
-	head := "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"prompt\":"
+	head := "POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"prompt\":"
 	for _, tc := range []struct {
 		name   string
 		closes bool

@@ -16,6 +16,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"leafserve"
+	"leafserve/httpapi"
 	"leafserve/ort"
 	"leafserve/queue"
 	"leafserve/weights/builtin"
@@ -39,10 +40,12 @@ type Config struct {
 
 // HTTPConfig is how the server listens.
 type HTTPConfig struct {
-	Addr  string        // host:port; port 0 takes a free one
-	Redis string        // URL; "" is the embedded one
-	Body  int64         // largest request body, bytes
-	Grace time.Duration // for waiting requests when the server stops
+	Addr   string         // host:port; port 0 takes a free one
+	Redis  string         // URL; "" is the embedded one
+	Hosts  []string       // names that requests over loopback may use, besides addresses and localhost
+	Limits httpapi.Limits // of what computes while the client waits
+	Body   int64          // largest request body, bytes
+	Grace  time.Duration  // for waiting requests when the server stops
 }
 
 // LogConfig is how the program tells what it does.
@@ -56,7 +59,7 @@ func DefaultConfig() *Config {
 	return &Config{
 		Model:   builtin.Name,
 		Runtime: ort.Config{Provider: "auto"},
-		HTTP:    HTTPConfig{Addr: "127.0.0.1:8080", Body: 16 << 20, Grace: 30 * time.Second},
+		HTTP:    HTTPConfig{Addr: "127.0.0.1:8080", Limits: httpapi.DefaultLimits(), Body: 16 << 20, Grace: 30 * time.Second},
 		Queue:   queue.DefaultConfig(),
 		Worker:  queue.DefaultWorkerConfig(),
 		Log:     LogConfig{Level: "info", Format: "text"},
@@ -91,6 +94,9 @@ func queueFlags(cmd *cobra.Command, cfg *Config) {
 
 func httpFlags(cmd *cobra.Command, cfg *Config) {
 	cmd.Flags().StringVar(&cfg.HTTP.Addr, "addr", cfg.HTTP.Addr, "address to listen on")
+	cmd.Flags().StringSliceVar(&cfg.HTTP.Hosts, "hosts", cfg.HTTP.Hosts, "host names that a proxy on this machine may pass on, besides localhost")
+	cmd.Flags().IntVar(&cfg.HTTP.Limits.AtOnce, "compute-at-once", cfg.HTTP.Limits.AtOnce, "requests to /encode, /attack and /invert that run at once")
+	cmd.Flags().IntVar(&cfg.HTTP.Limits.PerMinute, "texts-per-minute", cfg.HTTP.Limits.PerMinute, "texts that one address may have read a minute by these")
 	cmd.Flags().Int64Var(&cfg.HTTP.Body, "max-body", cfg.HTTP.Body, "largest request body in bytes")
 	cmd.Flags().DurationVar(&cfg.HTTP.Grace, "grace", cfg.HTTP.Grace, "how long waiting requests may go on after SIGTERM")
 }

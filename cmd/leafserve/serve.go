@@ -128,6 +128,8 @@ func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Ser
 		Page:     web.Files(),
 		Ready:    []httpapi.Check{{Name: "model", Run: func(context.Context) error { _, err := s.encoders(); return err }}},
 		Log:      s.log,
+		Hosts:    s.cfg.HTTP.Hosts,
+		Limits:   s.cfg.HTTP.Limits,
 		MaxBody:  s.cfg.HTTP.Body,
 		Grace:    s.cfg.HTTP.Grace,
 	})

@@ -125,7 +125,7 @@ func clientGoesAway(t *testing.T, p *process) {
 		t.Fatal(err)
 	}
 	body := strings.ReplaceAll(longRequest, "ghost", "client that goes away")
-	fmt.Fprintf(conn, "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	fmt.Fprintf(conn, "POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	running := p.jobs("running")
 	for start := time.Now(); len(running) == 0; running = p.jobs("running") {
 		if time.Since(start) > patience {
@@ -195,7 +195,7 @@ func halfSentBody(t *testing.T, p *process) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"prompt\":")
+	fmt.Fprintf(conn, "POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"prompt\":")
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}

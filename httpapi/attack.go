@@ -1,0 +1,80 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"leafserve"
+)
+
+// AttackRequest is the body of POST /attack. Config.Attack gets it checked and
+// with everything filled in.
+type AttackRequest struct {
+	Prompt  string           `json:"prompt"`            // 1…MaxPromptRunes characters
+	Model   string           `json:"model,omitempty"`   // a name from GET /v1/models
+	Encoder string           `json:"encoder,omitempty"` // the encoder to mislead; another name for attack.against
+	Attack  leafserve.Attack `json:"attack"`
+}
+
+// attacked is the answer of POST /attack.
+type attacked struct {
+	Model   string           `json:"model"`
+	Encoder string           `json:"encoder"`
+	Clean   string           `json:"clean"`
+	Attack  leafserve.Attack `json:"attack"` // resolved: gives the same typo again
+	leafserve.AttackResult
+}
+
+func (s *Server) attack(c echo.Context) error {
+	req, err := bind[AttackRequest](s, c)
+	if err != nil {
+		return err
+	}
+	if req, err = s.resolveAttack(req); err != nil {
+		return err
+	}
+	release, err := s.allowance.take(c, s.cfg.AttackCost(req.Prompt, req.Attack))
+	if err != nil {
+		return err
+	}
+	defer release()
+	found, err := s.cfg.Attack(c.Request().Context(), req)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, attacked{req.Model, req.Encoder, req.Prompt, req.Attack, found})
+}
+
+// resolveAttack checks a request and fills in what was not given.
+func (s *Server) resolveAttack(req AttackRequest) (AttackRequest, error) {
+	model, err := s.model(req.Model)
+	if err != nil {
+		return req, err
+	}
+	req.Model = model.Name
+	if err := checkPrompt("prompt", req.Prompt); err != nil {
+		return req, err
+	}
+	if req.Encoder != "" && req.Attack.Against != "" && req.Encoder != req.Attack.Against {
+		return req, leafserve.InvalidField("encoder", "encoder and attack.against name two encoders: keep one")
+	}
+	if req.Attack.Against == "" {
+		req.Attack.Against = req.Encoder
+	}
+	if req.Attack, err = s.cfg.ResolveAttack(req.Prompt, req.Attack); err != nil {
+		return req, err
+	}
+	req.Encoder = req.Attack.Against
+	return req, checkEncoder(model, req.Encoder)
+}
+
+// checkEncoder says whether the model has an encoder.
+func checkEncoder(m leafserve.ModelInfo, name string) error {
+	if slices.Contains(m.Encoders, name) {
+		return nil
+	}
+	return leafserve.InvalidField("encoder", "model %s has no encoder %.64q, it has: %s", m.Name, name, strings.Join(m.Encoders, ", "))
+}
