@@ -137,7 +137,7 @@ var settingRow = regexp.MustCompile("(?m)^\\| (`--[^|]*) \\| ([^|]*) \\|")
 
 // settingWords are README's words for defaults that are found at run time, with
 // the flag's own.
-var settingWords = map[string]string{"embedded": "", "user's data folder": "", "found": "", "one a core": "0"}
+var settingWords = map[string]string{"embedded": "", "user's data folder": "", "found": "", "one a core": "0", "none": "[]"}
 
 // TestReadmeSettings: README's configuration table has serve's flags, all of
 // them, with their defaults.
