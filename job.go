@@ -135,8 +135,9 @@ type PreviewEvent struct {
 	Cell  string `json:"cell,omitempty"` // of a comparison: "clean" or "attacked" and the arm, as in attackedrobust
 }
 
-// Report takes what happens while a job runs. It is given a StepEvent or a
-// PreviewEvent and must not block for long.
+// Report takes what happens while a job runs. It is given a StepEvent, a
+// PreviewEvent or, once the typo of a comparison is known, a StateEvent, and must
+// not block for long.
 type Report func(event any)
 
 // Runner runs one job. It returns ctx's error soon after ctx ends; every other

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -113,7 +114,7 @@ func testProgress(t *testing.T, b *rig) {
 	id := b.enqueue(t, "p").ID
 	c := b.claimed(t)
 	p := &progress{q: b.Queue, c: c, added: make(chan struct{}, 1)}
-	for _, e := range []any{step(1), step(2), leafserve.PreviewEvent{Step: 2}, step(3), leafserve.StateEvent{}, step(4)} {
+	for _, e := range []any{step(1), step(2), leafserve.PreviewEvent{Step: 2}, step(3), "no event", step(4)} {
 		p.report(e)
 	}
 	b.line.cut.Store(true)
@@ -133,6 +134,41 @@ func testProgress(t *testing.T, b *rig) {
 	}
 	if want := []string{`{"step":4,"steps":20,"eta_ms":0}`, `{"step":4,"image":""}`}; !slices.Equal(got, want) {
 		t.Errorf("events = %v, want %v", got, want)
+	}
+}
+
+// testCells: pictures of a comparison do not replace each other, and the typo
+// is kept until it is sent.
+func testCells(t *testing.T, b *rig) {
+	id := b.enqueue(t, "p").ID
+	c := b.claimed(t)
+	p := &progress{q: b.Queue, c: c, added: make(chan struct{}, 1)}
+	p.report(leafserve.StateEvent{State: leafserve.StateRunning, Attack: &leafserve.AttackResult{Prompt: "ap"}})
+	for step := range 3 {
+		p.report(leafserve.StepEvent{Step: step + 1, Steps: 3})
+		for _, cell := range []string{"cleanrobust", "attackedrobust"} {
+			p.report(leafserve.PreviewEvent{Step: step + 1, Cell: cell})
+		}
+	}
+	if err := p.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.finish(t, c)
+	var got []string
+	for _, e := range b.follow(t, id, "")[2:6] {
+		var data struct {
+			Step   int
+			Cell   string
+			State  leafserve.State
+			Attack struct{ Prompt string }
+		}
+		if err := json.Unmarshal(e.Data, &data); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%s %s %s %d %s", e.Type, data.State, data.Attack.Prompt, data.Step, data.Cell))
+	}
+	if want := []string{"state running ap 0 ", "step   3 ", "preview   3 cleanrobust", "preview   3 attackedrobust"}; !slices.Equal(got, want) {
+		t.Errorf("events = %q, want %q", got, want)
 	}
 }
 

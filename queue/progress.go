@@ -13,14 +13,14 @@ import (
 )
 
 // progress carries the events of a running job to Redis without ever making
-// the runner wait: of each type the newest event not yet sent is kept, so steps
+// the runner wait: of each stream the newest event not yet sent is kept, so steps
 // that are quicker than the sending cost events in between but not the last.
 type progress struct {
 	q *Queue
 	c *claim
 
 	mu      sync.Mutex
-	pending []update // at most one of a type, oldest first
+	pending []update // at most one of a stream, oldest first
 
 	added chan struct{}
 	done  chan struct{} // closed by stop
@@ -29,9 +29,10 @@ type progress struct {
 
 // update is an event that waits to be sent.
 type update struct {
-	kind string // step, preview
-	data []byte // JSON
-	step leafserve.StepEvent
+	kind   string // state, step, preview
+	stream string // events that replace each other: the kind and, of a preview, its cell
+	data   []byte // JSON
+	step   leafserve.StepEvent
 }
 
 // startProgress starts sending; stop ends it.
@@ -45,27 +46,29 @@ func startProgress(ctx context.Context, q *Queue, c *claim) *progress {
 func (p *progress) report(event any) {
 	u := update{}
 	switch e := event.(type) {
+	case leafserve.StateEvent:
+		u.kind, u.stream = "state", "state"
 	case leafserve.StepEvent:
-		u.kind, u.step = "step", e
+		u.kind, u.stream, u.step = "step", "step", e
 	case leafserve.PreviewEvent:
-		u.kind = "preview"
+		u.kind, u.stream = "preview", "preview "+e.Cell
 	}
 	var err error
 	if u.data, err = json.Marshal(event); err != nil || u.kind == "" {
-		slog.Error("event dropped: not a finite StepEvent or PreviewEvent", "job", p.c.job.ID, "event", event, "err", err)
+		slog.Error("event dropped: not a finite StateEvent, StepEvent or PreviewEvent", "job", p.c.job.ID, "event", event, "err", err)
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pending = append(without(p.pending, u.kind), u)
+	p.pending = append(without(p.pending, u.stream), u)
 	select {
 	case p.added <- struct{}{}:
 	default: // send has not looked yet
 	}
 }
 
-func without(us []update, kind string) []update {
-	return slices.DeleteFunc(us, func(u update) bool { return u.kind == kind })
+func without(us []update, stream string) []update {
+	return slices.DeleteFunc(us, func(u update) bool { return u.stream == stream })
 }
 
 // progressEvery is the least time between two sendings: more than five a second
@@ -132,7 +135,7 @@ func (p *progress) keep(us []update) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, newer := range p.pending {
-		us = without(us, newer.kind)
+		us = without(us, newer.stream)
 	}
 	p.pending = append(us, p.pending...)
 }

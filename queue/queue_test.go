@@ -38,6 +38,7 @@ var conformance = []struct {
 	{name: "positions move", run: testPositions},
 	{name: "events are capped", cfg: Config{EventCap: 100}, run: testEventCap},
 	{name: "progress is coalesced and kept", run: testProgress},
+	{name: "cells of a comparison are apart", run: testCells},
 	{name: "reader leaves", run: testReaderLeaves},
 	{name: "dead worker", run: testDeadWorker},
 	{name: "many dead workers", run: testManyDead},
