@@ -4,6 +4,8 @@
 // Start with [New] and [Server.Serve]; one file holds each resource:
 //
 //	POST   /generate             generate.go   a picture from a prompt
+//	POST   /compare              compare.go    what a typo does to each encoder
+//	GET    /reports/{name}       compare.go    a comparison's report
 //	GET    /jobs, /jobs/{id}     jobs.go       where a job stands
 //	DELETE /jobs/{id}            jobs.go       cancel it
 //	GET    /jobs/{id}/events     events.go     follow it (server-sent events)
@@ -21,8 +23,9 @@
 //     the wrong type or text that is not UTF-8 is refused with the field's name.
 //   - Every error is {"error":{"message","type","param","code"}} and its message
 //     says what to do; the text of an internal error stays in the log (errors.go).
-//   - Every response has X-Request-Id, and those of POST /generate X-Job-Id.
-//   - A client that waits for POST /generate and goes away cancels its job,
+//   - Every response has X-Request-Id, and those of POST /generate and POST
+//     /compare X-Job-Id.
+//   - A client that waits for one of these two and goes away cancels its job,
 //     unless it gave an Idempotency-Key: the key says that it will come back.
 //   - When the server stops, event streams end, and requests that still wait
 //     after the grace period get 202 with the job instead of a cut connection.

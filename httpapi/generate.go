@@ -19,22 +19,41 @@ import (
 // cancelTimeout bounds the cancelling of a job whose client has gone.
 const cancelTimeout = 5 * time.Second
 
-// order is what POST /generate asks for, headers included.
+// work is what a route has done by a job.
+type work struct {
+	kind string // of the job
+	// resolve checks a request and fills in what was not given.
+	resolve func(leafserve.Request) (leafserve.Request, error)
+	// media picks the answer's media type by the Accept header.
+	media func(http.Header, *leafserve.Request) (string, error)
+	// seed puts a seed wherever a request leaves one to chance.
+	seed func(req *leafserve.Request, seed uint64)
+	// send answers with what a job made, in a media type other than JSON.
+	send func(c echo.Context, job leafserve.Job, media string) error
+}
+
+// order is a request for work, headers included.
 type order struct {
+	work
 	request leafserve.Request // resolved
 	key     string            // Idempotency-Key, "" for none
-	media   string            // of the answer: JSON, or the first picture's type
+	media   string            // of the answer: JSON, or what send takes
 	prefer  preference
 }
 
 func (s *Server) generate(c echo.Context) error {
-	o, err := s.bindOrder(c)
+	return s.takeOrder(c, work{"generate", s.cfg.Resolve, pictureType, seedPictures, s.sendFirst})
+}
+
+// takeOrder makes a job of the request and answers with it, or with what it made.
+func (s *Server) takeOrder(c echo.Context, w work) error {
+	o, err := s.bindOrder(c, w)
 	if err != nil {
 		return err
 	}
 	ctx := c.Request().Context()
 	// A client that goes away now must not leave a job that nobody knows of.
-	job, err := s.cfg.Jobs.Enqueue(context.WithoutCancel(ctx), o.request, "generate", o.key)
+	job, err := s.cfg.Jobs.Enqueue(context.WithoutCancel(ctx), o.request, o.kind, o.key)
 	if err != nil {
 		return err
 	}
@@ -48,9 +67,9 @@ func (s *Server) generate(c echo.Context) error {
 }
 
 // bindOrder reads, checks and completes the request.
-func (s *Server) bindOrder(c echo.Context) (order, error) {
+func (s *Server) bindOrder(c echo.Context, w work) (order, error) {
 	header := c.Request().Header
-	o := order{prefer: preferences(header)}
+	o := order{work: w, prefer: preferences(header)}
 	req, err := bind[leafserve.Request](s, c)
 	if err != nil {
 		return o, err
@@ -58,19 +77,18 @@ func (s *Server) bindOrder(c echo.Context) (order, error) {
 	if o.key, err = idempotencyKey(header); err != nil {
 		return o, err
 	}
-	if o.media, err = answerType(header, &req); err != nil {
+	if o.media, err = w.media(header, &req); err != nil {
 		return o, err
 	}
-	if o.key != "" && req.Seed == nil && req.Seeds == nil {
-		seed := keySeed(o.key)
-		req.Seed = &seed
+	if o.key != "" {
+		w.seed(&req, keySeed(o.key))
 	}
 	model, err := s.model(req.Model)
 	if err != nil {
 		return o, err
 	}
 	req.Model = model.Name
-	o.request, err = s.cfg.Resolve(req)
+	o.request, err = w.resolve(req)
 	return o, err
 }
 
@@ -111,21 +129,33 @@ func keySeed(key string) uint64 {
 	return uint64(binary.LittleEndian.Uint32(sum[:]))
 }
 
-// answerType chooses between JSON and the picture itself. A picture type in
+// seedPictures gives a request without seeds one.
+func seedPictures(req *leafserve.Request, seed uint64) {
+	if req.Seed == nil && req.Seeds == nil {
+		req.Seed = &seed
+	}
+}
+
+// pictureType chooses between JSON and the picture itself. A picture type in
 // Accept also decides the output format when the request leaves it open.
-func answerType(header http.Header, req *leafserve.Request) (string, error) {
+func pictureType(header http.Header, req *leafserve.Request) (string, error) {
 	offers := []string{echo.MIMEApplicationJSON, "image/png", "image/jpeg", "image/webp"}
 	if req.OutputFormat != "" {
 		offers = []string{echo.MIMEApplicationJSON, "image/" + req.OutputFormat}
 	}
-	media := negotiate(header, offers...)
-	if media == "" {
-		return "", echo.NewHTTPError(http.StatusNotAcceptable, "the Accept header allows none of: "+strings.Join(offers, ", "))
-	}
+	media, err := acceptable(header, offers...)
 	if format, ok := strings.CutPrefix(media, "image/"); ok {
 		req.OutputFormat = format
 	}
-	return media, nil
+	return media, err
+}
+
+// acceptable is negotiate with an error when nothing of offers will do.
+func acceptable(header http.Header, offers ...string) (string, error) {
+	if media := negotiate(header, offers...); media != "" {
+		return media, nil
+	}
+	return "", echo.NewHTTPError(http.StatusNotAcceptable, "the Accept header allows none of: "+strings.Join(offers, ", "))
 }
 
 // await gives the job when it has ended, or as it stands when the wait is over
@@ -171,7 +201,7 @@ func (s *Server) abandon(ctx context.Context, job leafserve.Job, o order) {
 	}
 }
 
-// renderJob answers POST /generate: 202 with the job while it goes on, the
+// renderJob answers an order: 202 with the job while it goes on, the
 // result when it succeeded, the error when it did not.
 func (s *Server) renderJob(c echo.Context, job leafserve.Job, o order) error {
 	header := c.Response().Header()
@@ -185,7 +215,7 @@ func (s *Server) renderJob(c echo.Context, job leafserve.Job, o order) error {
 	case job.State != leafserve.StateSucceeded || len(job.Images) == 0:
 		return newJobError(job)
 	case o.media != echo.MIMEApplicationJSON:
-		return s.sendPicture(c, job.Images[0], o.media)
+		return o.send(c, job, o.media)
 	}
 	job, err := s.inlinePictures(job)
 	if err != nil {

@@ -16,14 +16,19 @@ import (
 // mediaTypes of pictures by the extension of their name.
 var mediaTypes = map[string]string{".png": "image/png", ".jpeg": "image/jpeg", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
-// getImage serves a stored picture. Its name never gets other bytes, so caches
-// may keep it for good and the name is its ETag.
+// getImage serves a stored picture.
 func (s *Server) getImage(c echo.Context) error {
 	name := c.Param("name")
 	media, ok := mediaTypes[path.Ext(name)]
 	if !ok {
 		return leafserve.Errorf(leafserve.NotFound, "no picture %.64q here", name)
 	}
+	return s.serveStored(c, name, media)
+}
+
+// serveStored serves a stored file. Its name never gets other bytes, so caches
+// may keep it for good and the name is its ETag.
+func (s *Server) serveStored(c echo.Context, name, media string) error {
 	file, changed, err := s.cfg.Pictures.Get(name)
 	if err != nil {
 		return err
@@ -63,13 +68,18 @@ func (g *rangeGuard) Write(b []byte) (int, error) {
 	return g.ResponseWriter.Write(b)
 }
 
-// sendPicture answers with one picture's bytes.
-func (s *Server) sendPicture(c echo.Context, image leafserve.Image, media string) error {
-	data, err := s.readPicture(image)
+// sendFirst answers with a job's first picture.
+func (s *Server) sendFirst(c echo.Context, job leafserve.Job, media string) error {
+	return s.sendStored(c, job.Images[0].URL, media)
+}
+
+// sendStored answers with the bytes of the stored file that url names.
+func (s *Server) sendStored(c echo.Context, url, media string) error {
+	data, err := s.readStored(url)
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set("Content-Location", image.URL)
+	c.Response().Header().Set("Content-Location", url)
 	return c.Blob(http.StatusOK, media, data)
 }
 
@@ -81,7 +91,7 @@ func (s *Server) inlinePictures(job leafserve.Job) (leafserve.Job, error) {
 	}
 	job.Images = slices.Clone(job.Images)
 	for i := range job.Images {
-		data, err := s.readPicture(job.Images[i])
+		data, err := s.readStored(job.Images[i].URL)
 		if err != nil {
 			return job, err
 		}
@@ -90,15 +100,15 @@ func (s *Server) inlinePictures(job leafserve.Job) (leafserve.Job, error) {
 	return job, nil
 }
 
-func (s *Server) readPicture(image leafserve.Image) ([]byte, error) {
-	file, _, err := s.cfg.Pictures.Get(path.Base(image.URL))
+func (s *Server) readStored(url string) ([]byte, error) {
+	file, _, err := s.cfg.Pictures.Get(path.Base(url))
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(file)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", image.URL, err)
+		return nil, fmt.Errorf("reading %s: %w", url, err)
 	}
 	return data, nil
 }

@@ -63,6 +63,8 @@ type Config struct {
 	// fills in what was not given (Request.Resolve and the names of schedulers,
 	// sigmas and noise sources). The error is Invalid and names the field. Required.
 	Resolve func(leafserve.Request) (leafserve.Request, error)
+	// ResolveCompare is Resolve for a comparison. Required by POST /compare.
+	ResolveCompare func(leafserve.Request) (leafserve.Request, error)
 	// Encode runs a text encoder; it gives a tensor for each wanted output, all
 	// that the model has when none is named. Required.
 	Encode func(context.Context, EncodeRequest) (map[string]tensor.Tensor, error)
@@ -81,6 +83,7 @@ type Config struct {
 
 	Hosts       []string      // names, lower case, that requests over loopback may use besides addresses and localhost
 	Limits      Limits        // of the routes that compute while the client waits
+	MaxPrompts  int           // of one POST /compare; default and at most leafserve.MaxComparePrompts
 	MaxBody     int64         // bytes of a request body; default 16 MiB
 	ReadTimeout time.Duration // for headers and body together; default a minute
 	Heartbeat   time.Duration // between comments on a silent event stream; default 15 s
@@ -89,12 +92,13 @@ type Config struct {
 
 // DefaultConfig gives the limits; the parts that are required are the caller's.
 func DefaultConfig() Config {
-	return Config{MaxBody: 16 << 20, ReadTimeout: time.Minute, Heartbeat: 15 * time.Second, Grace: 30 * time.Second}
+	return Config{MaxPrompts: leafserve.MaxComparePrompts, MaxBody: 16 << 20, ReadTimeout: time.Minute, Heartbeat: 15 * time.Second, Grace: 30 * time.Second}
 }
 
 func (c Config) orDefault() Config {
 	d := DefaultConfig()
 	c.Log = cmp.Or(c.Log, slog.Default())
+	c.MaxPrompts = cmp.Or(c.MaxPrompts, d.MaxPrompts)
 	c.MaxBody = cmp.Or(c.MaxBody, d.MaxBody)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, d.ReadTimeout)
 	c.Heartbeat = cmp.Or(c.Heartbeat, d.Heartbeat)
@@ -142,6 +146,8 @@ func (s *Server) routes() {
 	e := s.echo
 	readable := []string{http.MethodGet, http.MethodHead}
 	e.POST("/generate", s.generate)
+	e.POST("/compare", s.compare)
+	e.Match(readable, "/reports/:name", s.getReport)
 	e.GET("/jobs", s.listJobs)
 	e.GET("/jobs/:id", s.getJob)
 	e.DELETE("/jobs/:id", s.cancelJob)
