@@ -140,6 +140,10 @@ type Model struct {
 	Encoders Encoders
 	unet     *diffusion.UNet
 	vae      *diffusion.VAE
+
+	judgeOnce sync.Once // loads judge, or fails with judgeErr
+	judge     *Judge
+	judgeErr  error
 }
 
 // Load reads all weights of a folder; its parts load in parallel.
@@ -177,6 +181,9 @@ func (m *Model) Close() error {
 	}
 	if m.vae != nil {
 		errs = append(errs, m.vae.Close())
+	}
+	if m.judge != nil {
+		errs = append(errs, m.judge.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -236,7 +236,7 @@ func LoadVision(rt *ort.Runtime, dir string) (*VisionEncoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	session, err := rt.NewSession(model)
+	session, err := rt.NewRowSession(model)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
