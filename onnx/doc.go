@@ -14,5 +14,5 @@
 // The builder infers shapes and remembers every mistake (a shape that does not
 // fit, a weight that is missing, of the wrong shape, or that nothing asked for);
 // Model returns them all at once. Every op is one method that appends one node,
-// so a pass over Nodes can append gradients to the same graph.
+// and Gradients appends the derivatives of a loss as ordinary nodes too.
 package onnx

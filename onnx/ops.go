@@ -31,6 +31,9 @@ func (g *Graph) binary(op string, a, b Value) Value {
 // Add is a + b.
 func (g *Graph) Add(a, b Value) Value { return g.binary("Add", a, b) }
 
+// Sub is a − b.
+func (g *Graph) Sub(a, b Value) Value { return g.binary("Sub", a, b) }
+
 // Mul is a · b, elementwise.
 func (g *Graph) Mul(a, b Value) Value { return g.binary("Mul", a, b) }
 
@@ -50,6 +53,18 @@ func (g *Graph) Sin(x Value) Value { return g.unary("Sin", x) }
 
 // Cos is the cosine.
 func (g *Graph) Cos(x Value) Value { return g.unary("Cos", x) }
+
+// Sqrt is the square root.
+func (g *Graph) Sqrt(x Value) Value { return g.unary("Sqrt", x) }
+
+// Sum adds up along the axes, which stay with extent 1.
+func (g *Graph) Sum(x Value, axes ...int) Value {
+	shape := slices.Clone(x.Shape)
+	for _, a := range axes {
+		shape[a] = 1
+	}
+	return g.add("ReduceSum", x.Type, shape, []Value{x, g.Ints(axes...)}, Attr{"keepdims", 1})
+}
 
 // Softmax normalises along the last axis.
 func (g *Graph) Softmax(x Value) Value {
