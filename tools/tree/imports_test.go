@@ -18,6 +18,8 @@ var layers = map[string][]string{
 	".":                         {},
 	"tensor":                    {},
 	"weights":                   {"tensor"},
+	"lexicon":                   {},
+	"attack":                    {".", "lexicon"},
 	"weights/builtin":           {},
 	"onnx":                      {"tensor", "weights"},
 	"ort":                       {"tensor", "onnx"},

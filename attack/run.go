@@ -1,0 +1,135 @@
+package attack
+
+import (
+	"context"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"unicode/utf8"
+
+	"leafserve"
+	"leafserve/lexicon"
+)
+
+// Score tells how far texts are from what they should be: higher is worse.
+// texts[i] is an edited form of sentence owner[i], an index into the sentences
+// of Run. The same text and owner must have the same score at each call; NaN
+// and a wrong number of scores are errors.
+type Score func(ctx context.Context, texts []string, owner []int) ([]float64, error)
+
+// Result is what became of one sentence.
+type Result struct {
+	Prompt     string           // damaged; the clean one where no edit was valid or none was worse
+	Edits      []leafserve.Edit // in order, each of the text before it; never nil
+	Candidates int              // edits tried
+	Valid      int              // of them, those that changed the text and were valid
+	Scored     int              // texts handed to Score
+	Score      float64          // of Prompt; NaN where Score was not asked about it
+}
+
+// Run damages every sentence and gives one Result a sentence. It calls score,
+// which only leaf and charmer need, once a stage for all sentences together and
+// never twice for the same text of a sentence. It wraps score's and
+// ctx's errors; all others are Invalid and name the field of the request.
+func Run(ctx context.Context, sentences []string, score Score, cfg Config) ([]Result, error) {
+	if err := cfg.check(sentences); err != nil {
+		return nil, err
+	}
+	if cfg.Dictionary == nil {
+		cfg.Dictionary = lexicon.English()
+	}
+	victims, of := distinct(sentences, cfg)
+	var err error
+	switch {
+	case searches(cfg.Method):
+		err = searchAll(ctx, victims, score, cfg)
+	case cfg.Method == Manual:
+		victims[0].byHand(cfg.Manual)
+	default:
+		err = typeAll(ctx, victims, cfg)
+	}
+	if err != nil {
+		return nil, err
+	}
+	results := make([]Result, len(sentences))
+	for i := range results {
+		results[i] = victims[of[i]].Result
+		results[i].Edits = slices.Clone(results[i].Edits)
+	}
+	return results, nil
+}
+
+func (cfg Config) check(sentences []string) error {
+	for _, s := range sentences {
+		if !utf8.ValidString(s) {
+			return leafserve.InvalidField("prompt", "prompt %.64q is not valid UTF-8", s)
+		}
+	}
+	if err := oneOf("attack.method", cfg.Method, methods); err != nil {
+		return err
+	}
+	if cfg.Method == Manual {
+		if len(sentences) != 1 {
+			return leafserve.InvalidField("attack.prompt", "method manual damages one prompt, not %d", len(sentences))
+		}
+		if cfg.Manual == sentences[0] {
+			return leafserve.InvalidField("attack.prompt", "attack.prompt is the prompt itself: change a character")
+		}
+		return checkManual(cfg.Manual)
+	}
+	if err := inRange("attack.edits", cfg.Edits, math.MaxInt); err != nil {
+		return err
+	}
+	if err := oneOf("attack.constraint", cfg.Constraint, constraints); err != nil || !searches(cfg.Method) {
+		return err
+	}
+	for _, r := range cfg.Alphabet {
+		if !utf8.ValidRune(r) {
+			return leafserve.InvalidField("attack.alphabet", "the alphabet has %#x, which is no character", r)
+		}
+	}
+	return inRange("attack.rho", cfg.Rho, math.MaxInt)
+}
+
+// victim is one sentence under attack.
+type victim struct {
+	Result
+	sentence int       // index of the first sentence with this text
+	text     *sentence // Result.Prompt
+	rng      *rand.Rand
+}
+
+// distinct gives a victim for every different sentence and, for every sentence,
+// the index of its victim.
+func distinct(sentences []string, cfg Config) (victims []*victim, of []int) {
+	seen := map[string]int{}
+	for i, s := range sentences {
+		at, known := seen[s]
+		if !known {
+			at = len(victims)
+			seen[s] = at
+			victims = append(victims, newVictim(s, i, cfg.Seed))
+		}
+		of = append(of, at)
+	}
+	return victims, of
+}
+
+func newVictim(s string, index int, seed uint64) *victim {
+	h := fnv.New64a()
+	h.Write([]byte(s))
+	return &victim{
+		Result:   Result{Prompt: s, Edits: []leafserve.Edit{}, Score: math.NaN()},
+		sentence: index,
+		text:     newSentence(s),
+		rng:      rand.New(rand.NewPCG(seed, h.Sum64())),
+	}
+}
+
+// apply makes e, an edit of v's text.
+func (v *victim) apply(e edit) {
+	v.Edits = append(v.Edits, v.text.public(e))
+	v.Prompt = v.text.edited(e)
+	v.text = newSentence(v.Prompt)
+}
