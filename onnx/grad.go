@@ -235,13 +235,18 @@ func gatherRule(g *Graph, n *Node, dy Value) []Value {
 	return []Value{g.Cast(sum, x.Type)}
 }
 
-// gatherNDRule puts dy [B,D] into the row of [B,T,D] that it came from.
+// gatherNDRule puts the rows dy, [B,D] or [B,R,D], back to where in [B,T,D] they
+// were taken; one taken twice counts twice.
 func gatherNDRule(g *Graph, n *Node, dy Value) []Value {
 	x, index := n.In[0], n.In[1]
+	if len(index.Shape) == 2 {
+		index, dy = g.Unsqueeze(index, 1), g.Unsqueeze(dy, 1)
+	}
+	batch, rows := index.Shape[0], index.Shape[1]
 	depth := g.Gather(g.ShapeOf(x), g.Ints(1)) // T
-	in := []Value{index, depth, g.Floats([]float32{0, 1}, 2)}
-	hot := g.add("OneHot", Float, []int{x.Shape[0], x.Shape[1], 1}, in, Attr{"axis", 1}) // [B,T,1]
-	return []Value{g.Mul(g.Cast(hot, dy.Type), g.Unsqueeze(dy, 1))}
+	in := []Value{g.ReshapeKeep(index, 0, Any), depth, g.Floats([]float32{0, 1}, 2)}
+	hot := g.add("OneHot", Float, []int{batch, x.Shape[1], rows}, in, Attr{"axis", 1}) // [B,T,R]
+	return []Value{g.MatMul(g.Cast(hot, dy.Type), dy)}
 }
 
 // shrink sums dx over the axes along which an op had stretched x.

@@ -78,6 +78,9 @@ var gradRows = []gradRow{
 	{name: "GatherND", in: [][]int{{3, 4, 2}}, open: true, build: func(g *onnx.Graph, x []onnx.Value) onnx.Value {
 		return g.Softmax(g.GatherND(x[0], g.Reshape(g.Ints(1, 3, 0), 3, 1)))
 	}},
+	{name: "GatherND of several rows", in: [][]int{{2, 4, 3}}, open: true, build: func(g *onnx.Graph, x []onnx.Value) onnx.Value {
+		return g.Softmax(g.GatherND(x[0], g.Reshape(g.Ints(1, 3, 1, 0, 2, 3), 2, 3, 1)))
+	}},
 	{name: "Cast", in: [][]int{{2, 3}}, build: func(g *onnx.Graph, x []onnx.Value) onnx.Value {
 		half := g.Cast(g.Cast(g.Mul(x[0], g.Scalar(0)), onnx.Float16), onnx.Float) // rounding has no finite differences
 		return g.Mul(g.Add(x[0], half), x[0])
