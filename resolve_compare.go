@@ -7,17 +7,15 @@ import (
 )
 
 // ResolveCompare is Resolve for POST /compare: it also fills arms and attack,
-// a random attack.seed included, so that a resolved request gives the same
-// figures again. Encoder is emptied, as the arms decide. Names and ranges of an
-// attack are left to the check of whoever implements it
-// (pipeline.Folder.ResolveCompare).
-func (r Request) ResolveCompare(m ModelInfo) (Request, error) {
+// so that a resolved request gives the same figures again. attack checks and
+// fills an Attack by itself (attack.Resolve); what it has to do with the rest of
+// the request is checked here. Encoder is emptied, as the arms decide.
+func (r Request) ResolveCompare(m ModelInfo, attack func(Attack) (Attack, error)) (Request, error) {
 	if r.N == nil {
-		r.N = new(int)
-		*r.N = 1
+		r.N = new(1)
 	}
 	for _, check := range []func(*Request, ModelInfo) error{
-		resolveUnsupported, resolvePrompts, resolveEncoder, resolveArms, resolveAttack, resolveNumbers, resolveSize, resolveSeeds, resolveOutput,
+		resolveUnsupported, resolvePrompts, resolveEncoder, resolveArms, resolveAttack(attack), resolveNumbers, resolveSize, resolveSeeds, resolveOutput,
 	} {
 		if err := check(&r, m); err != nil {
 			return r, err
@@ -84,32 +82,32 @@ func resolveArms(r *Request, m ModelInfo) error {
 	return nil
 }
 
-// resolveAttack checks what an attack has to do with the rest of its request.
-func resolveAttack(r *Request, m ModelInfo) error {
-	var a Attack
-	if r.Attack != nil {
-		a = *r.Attack
-	}
-	if a.Against == "" {
-		a.Against = "standard"
-		if r.AttackedPerArm && !slices.Contains(r.Arms, a.Against) {
-			a.Against = r.Arms[0]
+// resolveAttack fills an attack and checks what it has to do with its request.
+func resolveAttack(fill func(Attack) (Attack, error)) func(*Request, ModelInfo) error {
+	return func(r *Request, m ModelInfo) error {
+		var given Attack
+		if r.Attack != nil {
+			given = *r.Attack
 		}
+		a, err := fill(given)
+		if err != nil {
+			return err
+		}
+		inArms := slices.Contains(r.Arms, a.Against)
+		if r.AttackedPerArm && given.Against == "" && a.Against != "" && !inArms {
+			a.Against, inArms = r.Arms[0], true
+		}
+		switch {
+		case a.Against != "" && !slices.Contains(m.Encoders, a.Against):
+			return InvalidField("attack.against", "model %s has no encoder %.64q, it has: %s", m.Name, a.Against, strings.Join(m.Encoders, ", "))
+		case r.AttackedPerArm && a.Against != "" && !inArms:
+			return InvalidField("attack.against", "attack.against is %s, which is none of the arms, and attacked_per_arm attacks only those: name one of them", a.Against)
+		case a.Method == "manual" && r.Prompts != nil:
+			return InvalidField("attack.method", "a manual typo is for a single prompt: send prompt, or choose another method")
+		case a.Method == "manual" && a.Prompt == r.Prompt:
+			return InvalidField("attack.prompt", "attack.prompt equals prompt: there is no typo to compare")
+		}
+		r.Attack = &a
+		return nil
 	}
-	switch {
-	case !slices.Contains(m.Encoders, a.Against):
-		return InvalidField("attack.against", "model %s has no encoder %.64q, it has: %s", m.Name, a.Against, strings.Join(m.Encoders, ", "))
-	case r.AttackedPerArm && !slices.Contains(r.Arms, a.Against):
-		return InvalidField("attack.against", "attack.against is %s, which is none of the arms, and attacked_per_arm attacks only those: name one of them", a.Against)
-	case a.Method == "manual" && r.Prompts != nil:
-		return InvalidField("attack.method", "a manual typo is for a single prompt: send prompt, or choose another method")
-	case a.Method == "manual" && a.Prompt == r.Prompt:
-		return InvalidField("attack.prompt", "attack.prompt equals prompt: there is no typo to compare")
-	}
-	if a.Seed == nil {
-		a.Seed = new(uint64)
-		*a.Seed = randomSeed()
-	}
-	r.Attack = &a
-	return nil
 }

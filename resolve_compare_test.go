@@ -1,6 +1,7 @@
 package leafserve_test
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"reflect"
@@ -11,8 +12,21 @@ import (
 	"leafserve"
 )
 
+// fillAttack stands for attack.Resolve: only leaf reads against.
+func fillAttack(a leafserve.Attack) (leafserve.Attack, error) {
+	a.Method = cmp.Or(a.Method, "leaf")
+	if a.Method == "leaf" {
+		a.Against = cmp.Or(a.Against, "standard")
+	}
+	if a.Edits > leafserve.MaxEdits {
+		return a, leafserve.InvalidField("attack.edits", "too many edits")
+	}
+	a.Seed = cmp.Or(a.Seed, new(uint64(9)))
+	return a, nil
+}
+
 func TestResolveCompareFills(t *testing.T) {
-	got, err := leafserve.Request{Prompt: "an owl", Encoder: "robust", Seed: ptr(uint64(7)), Attack: &leafserve.Attack{Seed: ptr(uint64(8))}}.ResolveCompare(tiny)
+	got, err := leafserve.Request{Prompt: "an owl", Encoder: "robust", Seed: ptr(uint64(7)), Attack: &leafserve.Attack{Seed: ptr(uint64(8))}}.ResolveCompare(tiny, fillAttack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +34,7 @@ func TestResolveCompareFills(t *testing.T) {
 		Prompt: "an owl", Model: "tiny", Seed: ptr(uint64(7)), RNG: "torch-cpu", Scheduler: "ddim", Sigmas: "model",
 		Steps: ptr(20), GuidanceScale: ptr(3.5), GuidanceRescale: ptr(0.0), Eta: ptr(0.0), ClipSkip: ptr(0),
 		Width: ptr(64), Height: ptr(32), N: ptr(1), OutputFormat: "png", Response: "url",
-		Arms: []string{"standard", "robust"}, Attack: &leafserve.Attack{Against: "standard", Seed: ptr(uint64(8))},
+		Arms: []string{"standard", "robust"}, Attack: &leafserve.Attack{Method: "leaf", Against: "standard", Seed: ptr(uint64(8))},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("ResolveCompare = %s\nwant             %s", asJSON(t, got), asJSON(t, want))
@@ -42,10 +56,11 @@ func TestResolveCompareKeeps(t *testing.T) {
 		{"three arms", leafserve.Request{Prompt: "an owl", Arms: []string{"own", "robust", "standard"}}},
 		{"against another", leafserve.Request{Prompt: "an owl", Attack: &leafserve.Attack{Against: "own"}}},
 		{"manual", leafserve.Request{Prompt: "an owl", Attack: &leafserve.Attack{Method: "manual", Prompt: "an owll"}, Previews: 3}},
+		{"nobody's typo", leafserve.Request{Prompt: "an owl", Arms: []string{"own", "robust"}, AttackedPerArm: true, Attack: &leafserve.Attack{Method: "swap"}}},
 		{"own typos", leafserve.Request{Prompt: "an owl", Arms: []string{"own", "robust"}, AttackedPerArm: true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			once, err := tc.req.ResolveCompare(three)
+			once, err := tc.req.ResolveCompare(three, fillAttack)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,10 +71,10 @@ func TestResolveCompareKeeps(t *testing.T) {
 					t.Errorf("%s = %v, was given as %v", name, resolved[name], value)
 				}
 			}
-			if once.Attack.Seed == nil || once.AttackedPerArm && !slices.Contains(once.Arms, once.Attack.Against) {
+			if once.Attack.Seed == nil || once.AttackedPerArm && once.Attack.Method == "leaf" && !slices.Contains(once.Arms, once.Attack.Against) {
 				t.Errorf("attack %+v of arms %v", once.Attack, once.Arms)
 			}
-			twice, err := once.ResolveCompare(three)
+			twice, err := once.ResolveCompare(three, fillAttack)
 			if err != nil || !reflect.DeepEqual(twice, once) {
 				t.Errorf("ResolveCompare again = %s, %v\nwant %s", asJSON(t, twice), err, asJSON(t, once))
 			}
@@ -71,7 +86,7 @@ func TestResolveCompareKeeps(t *testing.T) {
 func TestResolveCompareOtherEncoder(t *testing.T) {
 	own := tiny
 	own.Encoders, own.DefaultEncoder = []string{"standard", "own", "zero"}, "standard"
-	got, err := leafserve.Request{Prompt: "an owl"}.ResolveCompare(own)
+	got, err := leafserve.Request{Prompt: "an owl"}.ResolveCompare(own, fillAttack)
 	if err != nil || !slices.Equal(got.Arms, []string{"standard", "own"}) {
 		t.Errorf("arms %v, %v", got.Arms, err)
 	}
@@ -114,11 +129,12 @@ func TestResolveCompareRefuses(t *testing.T) {
 		{"typo equals the prompt", "attack.prompt", "no typo", tiny, attack(leafserve.Attack{Method: "manual", Prompt: "an owl"})},
 		{"one typo for a list", "attack.method", "single prompt", tiny,
 			leafserve.Request{Prompts: []string{"an owl"}, Attack: &leafserve.Attack{Method: "manual", Prompt: "an owll"}}},
+		{"attack", "attack.edits", "too many", tiny, attack(leafserve.Attack{Edits: 9})},
 		{"steps", "steps", "1 to 1000", tiny, owl(func(r *leafserve.Request) { r.Steps = ptr(0) })},
 		{"size", "width", "multiple of 8", tiny, owl(func(r *leafserve.Request) { r.Width = ptr(9) })},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := tc.req.ResolveCompare(tc.model)
+			_, err := tc.req.ResolveCompare(tc.model, fillAttack)
 			var e *leafserve.Error
 			if !errors.As(err, &e) || e.Kind != leafserve.Invalid || e.Param != tc.param || !strings.Contains(e.Error(), tc.text) {
 				t.Fatalf("ResolveCompare = %.200v, want Invalid %q with %q", err, tc.param, tc.text)
@@ -129,7 +145,7 @@ func TestResolveCompareRefuses(t *testing.T) {
 		three := tiny
 		three.Encoders = []string{"robust", "standard", "own"}
 		r := leafserve.Request{Prompt: "an owl", Arms: []string{"own", "robust"}, AttackedPerArm: true, Attack: &leafserve.Attack{Against: "standard"}}
-		if _, err := r.ResolveCompare(three); err == nil || !strings.Contains(err.Error(), "none of the arms") {
+		if _, err := r.ResolveCompare(three, fillAttack); err == nil || !strings.Contains(err.Error(), "none of the arms") {
 			t.Errorf("ResolveCompare = %v", err)
 		}
 	})

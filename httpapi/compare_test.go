@@ -1,0 +1,195 @@
+package httpapi_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+	"testing"
+
+	"leafserve"
+	"leafserve/attack"
+	"leafserve/gallery"
+	"leafserve/httpapi"
+)
+
+// comparing makes a server take comparisons.
+func comparing(cfg *httpapi.Config) {
+	cfg.ResolveCompare = func(r leafserve.Request) (leafserve.Request, error) { return r.ResolveCompare(model, attack.Resolve) }
+}
+
+const reportText = "<!doctype html><title>report</title>"
+
+// paintComparison stores a small picture for each cell, and a montage and a report.
+func paintComparison(folder *gallery.Folder) leafserve.Runner {
+	return func(_ context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
+		if job.Kind != "compare" {
+			return leafserve.Result{}, fmt.Errorf("a job of kind %s", job.Kind)
+		}
+		id := strings.ToLower(job.ID)
+		for name, data := range map[string][]byte{id + "-0.png": picture(), id + "-montage.png": picture(), id + ".html": []byte(reportText)} {
+			if err := folder.Put(name, data); err != nil {
+				return leafserve.Result{}, err
+			}
+		}
+		typo := leafserve.AttackResult{Method: job.Request.Attack.Method, Prompt: "an oowl", Edits: []leafserve.Edit{}}
+		report(leafserve.StateEvent{State: leafserve.StateRunning, Attack: &typo})
+		img := leafserve.Image{URL: "/images/" + id + "-0.png", Seed: *job.Request.Seed, Width: 8, Height: 8}
+		return leafserve.Result{Images: []leafserve.Image{img}, Compare: &leafserve.Comparison{
+			Case:    &leafserve.Case{Prompt: job.Request.Prompt, Attack: typo},
+			Montage: "/images/" + id + "-montage.png", Report: "/reports/" + id + ".html",
+		}}, nil
+	}
+}
+
+// startComparing serves comparisons that paintComparison makes.
+func startComparing(t *testing.T, tweak ...func(*httpapi.Config)) *world {
+	t.Helper()
+	folders := make(chan *gallery.Folder, 1) // the worker starts before there is one
+	run := func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
+		folder := <-folders
+		folders <- folder
+		return paintComparison(folder)(ctx, job, report)
+	}
+	w := start(t, run, append(tweak, comparing)...)
+	folders <- w.pictures
+	return w
+}
+
+func TestCompareWaits(t *testing.T) {
+	w := startComparing(t)
+	r := w.do("POST", "/compare", owl)
+	job := parse[leafserve.Job](t, r)
+	if r.status != http.StatusOK || job.Kind != "compare" || job.Compare == nil || r.header.Get("X-Job-Id") != job.ID {
+		t.Fatalf("got %d, job %+v, X-Job-Id %q", r.status, job, r.header.Get("X-Job-Id"))
+	}
+	q := job.Request
+	if q.Attack == nil || q.Attack.Seed == nil || q.Attack.Method != "leaf" || q.Attack.Against != "standard" || len(q.Arms) != 2 || q.Encoder != "" || *q.N != 1 {
+		t.Errorf("request is not resolved: %+v", q)
+	}
+	if job.Compare.Case == nil || job.Compare.Attack.Prompt != "an oowl" || job.Compare.Cases != nil {
+		t.Errorf("comparison %+v", job.Compare)
+	}
+	events := readEvents(t, w, job.ID, "")
+	told := ""
+	for _, e := range events {
+		if e.kind == "state" && strings.Contains(e.data, "an oowl") {
+			told = e.data
+		}
+	}
+	if !strings.HasPrefix(told, `{"state":"running","attack":{"method":"leaf"`) {
+		t.Errorf("the typo is told as %s", told)
+	}
+}
+
+func TestCompareAccept(t *testing.T) {
+	for _, tc := range []struct{ name, accept, want, location string }{
+		{"anything", "*/*", "application/json", ""},
+		{"report", "text/html", "text/html; charset=utf-8", "/reports/ID.html"},
+		{"as browsers ask", "text/html,application/xhtml+xml,*/*;q=0.8", "text/html; charset=utf-8", "/reports/ID.html"},
+		{"montage", "image/png", "image/png", "/images/ID-montage.png"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := startComparing(t).do("POST", "/compare", owl, "Accept: "+tc.accept)
+			location := strings.ReplaceAll(tc.location, "ID", strings.ToLower(r.header.Get("X-Job-Id")))
+			if r.status != http.StatusOK || r.header.Get("Content-Type") != tc.want || r.header.Get("Content-Location") != location {
+				t.Fatalf("got %d, %s at %q; want %s at %q", r.status, r.header.Get("Content-Type"), r.header.Get("Content-Location"), tc.want, location)
+			}
+			if strings.HasPrefix(tc.want, "text/html") {
+				checkReport(t, r)
+			}
+		})
+	}
+	t.Run("nothing we have", func(t *testing.T) {
+		wantError(t, startComparing(t).do("POST", "/compare", owl, "Accept: image/webp"), http.StatusNotAcceptable, "", "text/html")
+	})
+}
+
+// checkReport: a report can show its own styles and pictures and do nothing else.
+func checkReport(t *testing.T, r reply) {
+	t.Helper()
+	policy := r.header.Get("Content-Security-Policy")
+	for _, want := range []string{"default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", "frame-ancestors 'none'"} {
+		if !strings.Contains(policy, want) {
+			t.Errorf("policy %q lacks %q", policy, want)
+		}
+	}
+	if strings.Contains(policy, "script-src") || r.header.Get("X-Content-Type-Options") != "nosniff" || string(r.body) != reportText {
+		t.Errorf("report %.80q with policy %q", r.body, policy)
+	}
+}
+
+func TestReports(t *testing.T) {
+	w := startComparing(t)
+	job := parse[leafserve.Job](t, w.do("POST", "/compare", owl))
+	r := w.do("GET", job.Compare.Report, "")
+	if r.status != http.StatusOK || r.header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(r.header.Get("Cache-Control"), "immutable") {
+		t.Errorf("GET %s = %d, %v", job.Compare.Report, r.status, r.header)
+	}
+	checkReport(t, r)
+	if head := w.do("HEAD", job.Compare.Report, ""); head.status != http.StatusOK || len(head.body) != 0 {
+		t.Errorf("HEAD = %d, %d bytes", head.status, len(head.body))
+	}
+	for _, name := range []string{"/reports/none.html", "/reports/" + path.Base(job.Images[0].URL), "/reports/..%2fx.html", "/images/" + path.Base(job.Compare.Report)} {
+		if r := w.do("GET", name, ""); r.status != http.StatusNotFound {
+			t.Errorf("GET %s = %d, want 404", name, r.status)
+		}
+	}
+}
+
+func TestComparePrefer(t *testing.T) {
+	h := newHeld()
+	w := start(t, h.run, comparing)
+	r := w.do("POST", "/compare", owl, "Prefer: respond-async")
+	job := parse[leafserve.Job](t, r)
+	if r.status != http.StatusAccepted || job.Kind != "compare" || r.header.Get("Location") != "/jobs/"+job.ID {
+		t.Errorf("got %d, job %+v, Location %q", r.status, job, r.header.Get("Location"))
+	}
+	<-h.started
+	if r := w.do("DELETE", "/jobs/"+job.ID, ""); r.status != http.StatusOK {
+		t.Errorf("DELETE = %d", r.status)
+	}
+	<-h.stopped
+}
+
+// A key stands for every random choice, the attack's included; it is not shared
+// between the routes.
+func TestCompareIdempotency(t *testing.T) {
+	w := startComparing(t)
+	first := parse[leafserve.Job](t, w.do("POST", "/compare", owl, "Idempotency-Key: k1"))
+	again := parse[leafserve.Job](t, w.do("POST", "/compare", owl, "Idempotency-Key: k1"))
+	if first.ID == "" || first.ID != again.ID {
+		t.Errorf("jobs %q and %q, want one", first.ID, again.ID)
+	}
+	wantError(t, w.do("POST", "/generate", owl, "Idempotency-Key: k1"), http.StatusConflict, "", "idempotency key")
+	given := parse[leafserve.Job](t, w.do("POST", "/compare", `{"prompt":"an owl","attack":{"seed":3,"edits":2}}`, "Idempotency-Key: k2"))
+	if a := given.Request.Attack; *a.Seed != 3 || a.Edits != 2 {
+		t.Errorf("attack became %+v", a)
+	}
+}
+
+func TestCompareRefuses(t *testing.T) {
+	w := startComparing(t, func(cfg *httpapi.Config) { cfg.MaxPrompts = 2 })
+	for _, tc := range []struct{ name, body, param, text string }{
+		{"no prompt", `{}`, "prompt", "empty"},
+		{"both", `{"prompt":"a","prompts":["b"]}`, "prompts", "both given"},
+		{"too many", `{"prompts":["a","b","c"]}`, "prompts", "this server takes 2"},
+		{"unknown field", `{"prompt":"a","attack":{"method":"leaf","strength":3}}`, "attack.strength", "unknown field"},
+		{"mistyped", `{"prompt":"a","attack":{"edits":"two"}}`, "attack.edits", "whole number"},
+		{"method", `{"prompt":"a","attack":{"method":"magic"}}`, "attack.method", "leaf"},
+		{"no change", `{"prompt":"a","attack":{"method":"manual","prompt":"a"}}`, "attack.prompt", "no typo"},
+		{"manual without a text", `{"prompt":"a","attack":{"method":"manual"}}`, "attack.prompt", "missing"},
+		{"edits", `{"prompt":"a","attack":{"edits":9}}`, "attack.edits", "1 to 8"},
+		{"arms", `{"prompt":"a","arms":["robust","robust"]}`, "arms", "twice"},
+		{"n", `{"prompt":"a","n":2}`, "n", "once"},
+		{"model", `{"prompt":"a","model":"other"}`, "model", "tiny"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			wantError(t, w.do("POST", "/compare", tc.body), http.StatusBadRequest, tc.param, tc.text)
+		})
+	}
+	t.Run("attack on /generate", func(t *testing.T) {
+		wantError(t, w.do("POST", "/generate", `{"prompt":"a","attack":{}}`), http.StatusBadRequest, "attack", "POST /compare")
+	})
+}
