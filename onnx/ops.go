@@ -201,9 +201,11 @@ func (g *Graph) Gather(x, index Value) Value {
 	return g.add("Gather", x.Type, shape, []Value{x, index}, Attr{"axis", 0})
 }
 
-// GatherND takes x[i, index[i]] for x [B,T,D] and int64 index [B,1] → [B,D].
+// GatherND takes x[i, index[i]] for x [B,T,D]: int64 index [B,1] → [B,D], and
+// [B,R,1] → [B,R,D].
 func (g *Graph) GatherND(x, index Value) Value {
-	shape := []int{x.Shape[0], x.Shape[2]}
+	shape := slices.Clone(index.Shape)
+	shape[0], shape[len(shape)-1] = x.Shape[0], x.Shape[2]
 	return g.add("GatherND", x.Type, shape, []Value{x, index}, Attr{"batch_dims", 1})
 }
 
