@@ -25,6 +25,7 @@ var layers = map[string][]string{
 	"ort":                       {"tensor", "onnx"},
 	"textenc":                   {"tensor", "weights", "onnx", "ort"},
 	"diffusion":                 {".", "tensor", "weights", "onnx", "ort"},
+	"eval/data":                 {"."},
 	"gallery":                   {".", "tensor"},
 	"pipeline":                  {".", "tensor", "weights", "onnx", "ort", "textenc", "diffusion", "gallery"},
 	"queue":                     {"."},
