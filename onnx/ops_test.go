@@ -55,6 +55,7 @@ func TestShapes(t *testing.T) {
 		{name: "Unsqueeze last", build: func(g *Graph) Value { return g.Unsqueeze(in(g, Any, 9), 2) }, want: []int{Any, 9, 1}},
 		{name: "Gather", build: func(g *Graph) Value { return g.Gather(in(g, 100, 8), in(g, Any, 77)) }, want: []int{Any, 77, 8}},
 		{name: "GatherND", build: func(g *Graph) Value { return g.GatherND(in(g, Any, 77, 8), in(g, Any, 1)) }, want: []int{Any, 8}},
+		{name: "GatherND of rows", build: func(g *Graph) Value { return g.GatherND(in(g, 1, Any, 8), in(g, 1, Any, 1)) }, want: []int{1, Any, 8}},
 		{name: "Pad", build: func(g *Graph) Value { return g.Pad(in(g, Any, 3, 4), []int{0, 1, 0}, []int{0, 1, 2}) }, want: []int{Any, 5, 6}},
 		{name: "ResizeNearest", build: func(g *Graph) Value { return g.ResizeNearest(in(g, Any, 3, 4, 4), g.Ints(1, 3, 9, 9)) }, want: []int{Any, 3, Any, Any}},
 		{name: "MultiHeadAttention", build: func(g *Graph) Value {

@@ -58,14 +58,56 @@ func textGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entr
 	pooled := g.GatherND(last, eos) // [B,D]
 	g.Output("hidden", hidden)
 	g.Output("pooled", pooled)
-	switch {
-	case g.Has(textProjection):
-		g.Output("projected", g.LinearBare("text_projection", pooled, c.Projection))
-	case projection != nil:
-		w := g.Cast(g.External(*projection, c.Projection, c.Width), onnx.Float)
-		g.Output("projected", g.MatMul(pooled, g.Transpose(w, 1, 0))) // [B,P]
+	if y, ok := c.project(g, pooled, projection); ok {
+		g.Output("projected", y) // [B,P]
 	}
 	return g.Model()
+}
+
+// packGraph builds the same tower for a pack: token sequences as one tree, in
+// which equal beginnings are one node. A mask that lets a node attend to its
+// ancestors and itself only gives each node the state that it has in the plain
+// tower, whose attention is causal.
+//
+// Inputs: ids int64 [1,N]; positions int64 [1,N], a node's place in its
+// sequence; mask [1,N,N], added to the scores; rows int64 [1,R,1], the nodes
+// whose states are wanted. Outputs: states [1,R,D] after the final layer norm,
+// and projected [1,R,P] where textGraph has it.
+func packGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entry) (onnx.Model, error) {
+	g := onnx.New(ckpt)
+	g.Ignore("vision_model.", visualProjection, "logit_scale")
+	ids := g.Input("ids", onnx.Int64, 1, onnx.Any)
+	positions := g.Input("positions", onnx.Int64, 1, onnx.Any)
+	mask := g.Input("mask", onnx.Float, 1, onnx.Any, onnx.Any)
+	rows := g.Input("rows", onnx.Int64, 1, onnx.Any, 1)
+
+	const p = "text_model."
+	tokens := g.Gather(g.Stored(p+"embeddings.token_embedding.weight", c.Vocab, c.Width), ids)
+	places := g.Gather(g.Weight(p+"embeddings.position_embedding.weight", c.Context, c.Width), positions)
+	x := g.Add(g.Cast(tokens, onnx.Float), places) // [1,N,D]
+	for i := range c.Layers - 1 {
+		x = c.block(g, blockName(p, i), x, &mask)
+	}
+	x = c.blockAt(g, blockName(p, c.Layers-1), x, &mask, &rows) // [1,R,D]
+	x = g.LayerNorm(p+"final_layer_norm", x, c.Epsilon)
+	g.Output("states", x)
+	if y, ok := c.project(g, x, projection); ok {
+		g.Output("projected", y)
+	}
+	return g.Model()
+}
+
+// project maps pooled states into CLIP's joint space, [...,D] → [...,P], where
+// the checkpoint or the model's CLIP beside it has a projection.
+func (c TowerConfig) project(g *onnx.Graph, x onnx.Value, beside *weights.Entry) (onnx.Value, bool) {
+	switch {
+	case g.Has(textProjection):
+		return g.LinearBare("text_projection", x, c.Projection), true
+	case beside != nil:
+		w := g.Cast(g.External(*beside, c.Projection, c.Width), onnx.Float)
+		return g.MatMul(x, g.Transpose(w, 1, 0)), true
+	}
+	return x, false
 }
 
 // visionGraph builds CLIP's image tower, as CLIPVisionModelWithProjection.
@@ -95,30 +137,41 @@ func visionGraph(c TowerConfig, ckpt *weights.Checkpoint) (onnx.Model, error) {
 
 // block is one pre-norm transformer layer: [B,T,D] → [B,T,D].
 func (c TowerConfig) block(g *onnx.Graph, prefix string, x onnx.Value, mask *onnx.Value) onnx.Value {
+	return c.blockAt(g, prefix, x, mask, nil)
+}
+
+// blockAt is block where only the states at rows, int64 [B,R,1], are wanted:
+// [B,T,D] → [B,R,D]. rows nil stands for all.
+func (c TowerConfig) blockAt(g *onnx.Graph, prefix string, x onnx.Value, mask, rows *onnx.Value) onnx.Value {
 	h := g.LayerNorm(prefix+"layer_norm1", x, c.Epsilon)
-	x = g.Add(x, c.attention(g, prefix+"self_attn.", h, mask))
+	from := h
+	if rows != nil {
+		at := g.GatherND(*mask, *rows) // [B,R,T]
+		x, from, mask = g.GatherND(x, *rows), g.GatherND(h, *rows), &at
+	}
+	x = g.Add(x, c.attention(g, prefix+"self_attn.", from, h, mask))
 	h = g.LayerNorm(prefix+"layer_norm2", x, c.Epsilon)
 	h = g.Activation(c.Activation, g.Linear(prefix+"mlp.fc1", h, c.MLPWidth))
 	return g.Add(x, g.Linear(prefix+"mlp.fc2", h, c.Width))
 }
 
-// attention is multi-head self-attention out of plain ops, so that a gradient
-// can pass. mask [T,T] is added to the scores.
-func (c TowerConfig) attention(g *onnx.Graph, prefix string, x onnx.Value, mask *onnx.Value) onnx.Value {
-	t, dh := x.Shape[1], c.Width/max(1, c.Heads)
-	heads := func(name string, perm ...int) onnx.Value {
-		y := g.ReshapeKeep(g.Linear(prefix+name, x, c.Width), 0, t, c.Heads, dh)
+// attention is multi-head attention from [B,R,D] to [B,T,D], out of plain ops so
+// that a gradient can pass. mask [R,T] or [1,R,T] is added to the scores.
+func (c TowerConfig) attention(g *onnx.Graph, prefix string, from, to onnx.Value, mask *onnx.Value) onnx.Value {
+	dh := c.Width / max(1, c.Heads)
+	heads := func(name string, x onnx.Value, perm ...int) onnx.Value {
+		y := g.ReshapeKeep(g.Linear(prefix+name, x, c.Width), 0, x.Shape[1], c.Heads, dh)
 		return g.Transpose(y, perm...)
 	}
-	q := heads("q_proj", 0, 2, 1, 3) // [B,H,T,dh]
-	k := heads("k_proj", 0, 2, 3, 1) // [B,H,dh,T]
-	v := heads("v_proj", 0, 2, 1, 3) // [B,H,T,dh]
+	q := heads("q_proj", from, 0, 2, 1, 3) // [B,H,R,dh]
+	k := heads("k_proj", to, 0, 2, 3, 1)   // [B,H,dh,T]
+	v := heads("v_proj", to, 0, 2, 1, 3)   // [B,H,T,dh]
 	scores := g.MatMul(g.Mul(q, g.Scalar(float32(1/math.Sqrt(float64(dh))))), k)
 	if mask != nil {
 		scores = g.Add(scores, *mask)
 	}
-	y := g.Transpose(g.MatMul(g.Softmax(scores), v), 0, 2, 1, 3) // [B,T,H,dh]
-	return g.Linear(prefix+"out_proj", g.ReshapeKeep(y, 0, t, c.Width), c.Width)
+	y := g.Transpose(g.MatMul(g.Softmax(scores), v), 0, 2, 1, 3) // [B,R,H,dh]
+	return g.Linear(prefix+"out_proj", g.ReshapeKeep(y, 0, from.Shape[1], c.Width), c.Width)
 }
 
 // causalMask is [T,T]: 0 up to the diagonal, the most negative number after it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,8 @@ type Encoder struct {
 	Hash      string // SHA-256 of the weights, hex
 	tokenizer *Tokenizer
 	session   *ort.Session
+	packs     lazySession // of packGraph
+	threads   int         // packs that run at the same time
 	projects  bool
 	cache     *Cache
 }
@@ -71,7 +74,17 @@ func Load(rt *ort.Runtime, dir string, tokenizer *Tokenizer, opts Options) (*Enc
 	if err != nil {
 		return nil, err
 	}
-	return &Encoder{config, hash, tokenizer, session, len(model.Outputs) == 3, opts.Cache}, nil
+	return &Encoder{
+		Config: config, Hash: hash, tokenizer: tokenizer, session: session,
+		packs: lazySession{open: func() (*ort.Session, error) {
+			model, err := packGraph(config, ckpt, opts.Projection)
+			if err != nil {
+				return nil, err
+			}
+			return rt.NewRowSession(model)
+		}},
+		threads: rt.Threads, projects: len(model.Outputs) == 3, cache: opts.Cache,
+	}, nil
 }
 
 // ReadTextConfig reads the shape of a text tower from its folder's config.json.
@@ -110,8 +123,8 @@ func readTower(dir, key string, defaults TowerConfig) (TowerConfig, error) {
 	return c, nil
 }
 
-// Close frees the weights; no Encode may be running.
-func (e *Encoder) Close() error { return e.session.Close() }
+// Close frees the weights; no other call may be running.
+func (e *Encoder) Close() error { return errors.Join(e.session.Close(), e.packs.close()) }
 
 // Projects says whether embeddings have a Projected part.
 func (e *Encoder) Projects() bool { return e.projects }

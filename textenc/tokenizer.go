@@ -65,9 +65,7 @@ func (t *Tokenizer) Piece(id int) string { return t.pieces[id] }
 // becomes U+FFFD as in Python. The time grows as n log n with its length.
 func (t *Tokenizer) Encode(text string) Encoding {
 	e := encoding{splitter: splitter{bpe: &t.bpe}, t: t, tokens: make([]Token, 0, len(text)/4+1)}
-	eachPart(validUTF8(text), t.raw, e.special, func(part string) {
-		eachPart(normalize(part), t.folded, e.special, e.words)
-	})
+	t.walk(text, e.special, e.words)
 	ids := make([]int, 0, len(e.tokens)+2)
 	ids = append(ids, t.bos)
 	for _, tok := range e.tokens {
@@ -89,6 +87,14 @@ func (t *Tokenizer) Window(e Encoding) (ids []int, truncated bool) {
 	}
 	ids[len(ids)-1] = t.eos
 	return ids, true
+}
+
+// walk calls special for each special token in text and words for the
+// normalised text between them, from left to right.
+func (t *Tokenizer) walk(text string, special func(special), words func(string)) {
+	eachPart(validUTF8(text), t.raw, special, func(part string) {
+		eachPart(normalize(part), t.folded, special, words)
+	})
 }
 
 // encoding is an Encoding in the making.

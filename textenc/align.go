@@ -1,0 +1,151 @@
+package textenc
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"leafserve/tensor"
+)
+
+// window is what the encoder reads of a text.
+type window struct {
+	ids  []int // [T]
+	used int   // ids of the text, BOS and EOS included; the others are padding
+}
+
+// Drift tells how far the encoder moves from a clean text to a damaged one. Of
+// Pooled the projected EOS state is compared (without a projection, the EOS
+// state); of Hidden the states after the final layer norm that a UNet reads,
+// padding included: all rows that have a counterpart, as align pairs them, put
+// end to end.
+type Drift struct {
+	Pooled, Hidden     float64 // 1 − cosine, 0 for no move
+	PooledL2, HiddenL2 float64 // Euclidean distance
+}
+
+// Drift compares the embeddings of two texts, which come from the cache where
+// they can.
+func (e *Encoder) Drift(ctx context.Context, clean, damaged string) (Drift, error) {
+	prompts := []Prompt{e.Tokenize(clean), e.Tokenize(damaged)}
+	out, err := e.Encode(ctx, prompts, 0)
+	if err != nil {
+		return Drift{}, err
+	}
+	var pooled, hidden gap
+	pooled.add(e.pooledOf(out[0]), e.pooledOf(out[1]))
+	for _, at := range align(prompts[0].window(), prompts[1].window()) {
+		hidden.add(rowOf(out[0].rows(), at[0]), rowOf(out[1].rows(), at[1]))
+	}
+	return Drift{pooled.turn(), hidden.turn(), math.Sqrt(pooled.squares), math.Sqrt(hidden.squares)}, nil
+}
+
+// rows are the hidden states as [T,D].
+func (em Embedding) rows() tensor.Tensor {
+	return tensor.Tensor{Shape: em.Hidden.Shape[1:], Data: em.Hidden.Data}
+}
+
+func (p Prompt) window() window { return window{p.IDs, min(len(p.Tokens)+2, len(p.IDs))} }
+
+// pooledOf is the vector that stands for a whole text: [P], or [D] without a
+// projection.
+func (e *Encoder) pooledOf(em Embedding) []float32 {
+	if e.projects {
+		return em.Projected.Data
+	}
+	return em.Pooled.Data
+}
+
+// gap adds up what tells two vectors apart.
+type gap struct{ squares, dot, aa, bb float64 }
+
+func (g *gap) add(a, b []float32) {
+	for i, v := range a {
+		x, y := float64(v), float64(b[i])
+		g.squares += (x - y) * (x - y)
+		g.dot += x * y
+		g.aa += x * x
+		g.bb += y * y
+	}
+}
+
+// turn is 1 − cosine, 0 to 2.
+func (g *gap) turn() float64 { return max(0, 1-g.dot/math.Sqrt(g.aa*g.bb)) }
+
+// align pairs the rows of a clean and a damaged window that stand for the same:
+// equal tokens, along a longest common subsequence that takes all of an equal
+// beginning and end; of each stretch between them, the last token with the last
+// (a word's last piece has read the whole word); and what is padding in both, by
+// place. Rows without a counterpart are left out.
+func align(a, b window) [][2]int {
+	pairs := make([][2]int, 0, len(a.ids))
+	head := common(a.ids[:a.used], b.ids[:b.used])
+	for i := range head {
+		pairs = append(pairs, [2]int{i, i})
+	}
+	tail := 0
+	for tail < min(a.used, b.used)-head && a.ids[a.used-1-tail] == b.ids[b.used-1-tail] {
+		tail++
+	}
+	endA, endB := a.used-tail, b.used-tail
+	for _, at := range alignEdited(a.ids[head:endA], b.ids[head:endB]) {
+		pairs = append(pairs, [2]int{head + at[0], head + at[1]})
+	}
+	for i := range tail {
+		pairs = append(pairs, [2]int{endA + i, endB + i})
+	}
+	for i := max(a.used, b.used); i < len(a.ids); i++ {
+		pairs = append(pairs, [2]int{i, i})
+	}
+	return pairs
+}
+
+// alignEdited is align for what lies between the equal ends.
+func alignEdited(a, b []int) [][2]int {
+	var pairs [][2]int
+	left := commonLeft(a, b)
+	i, j, gapA, gapB := 0, 0, 0, 0 // the gap is a[gapA:i], b[gapB:j]
+	closeGap := func() {
+		if gapA < i && gapB < j {
+			pairs = append(pairs, [2]int{i - 1, j - 1})
+		}
+		gapA, gapB = i+1, j+1
+	}
+	for i < len(a) && j < len(b) {
+		switch {
+		case a[i] == b[j]:
+			closeGap()
+			pairs = append(pairs, [2]int{i, j})
+			i, j = i+1, j+1
+		case left[i+1][j] >= left[i][j+1]:
+			i++
+		default:
+			j++
+		}
+	}
+	i, j = len(a), len(b)
+	closeGap()
+	return pairs
+}
+
+// commonLeft gives the length of the longest common subsequence of a[i:] and
+// b[j:] at [i][j].
+func commonLeft(a, b []int) [][]int {
+	left := make([][]int, len(a)+1)
+	left[len(a)] = make([]int, len(b)+1)
+	for i, id := range slices.Backward(a) {
+		left[i] = make([]int, len(b)+1)
+		for j := range slices.Backward(b) {
+			if left[i][j] = max(left[i+1][j], left[i][j+1]); id == b[j] {
+				left[i][j] = 1 + left[i+1][j+1]
+			}
+		}
+	}
+	return left
+}
+
+// rowOf is row i of x [R,D], shared with x.
+func rowOf(x tensor.Tensor, i int) []float32 {
+	d := x.Shape[1]
+	return x.Data[i*d : (i+1)*d]
+}

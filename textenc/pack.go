@@ -1,0 +1,201 @@
+package textenc
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"leafserve/ort"
+	"leafserve/tensor"
+)
+
+// packNodes is how many nodes a pack may have. Smaller packs repeat more of what
+// sentences share; larger ones spend more on attention, which grows with the
+// square.
+var packNodes = 256
+
+// pack is a tree of token sequences that runs as one, as packGraph has it. Nodes
+// come in the order in which sorted sequences need them, so parents before
+// children.
+type pack struct {
+	ids, positions []int    // [N]
+	branches       []branch // in the order of the sorted sequences
+}
+
+// branch is one sequence of a pack.
+type branch struct {
+	nodes []int // by position
+	texts []int // all whose sequence this is
+}
+
+// packed puts sequences, none of them empty, into packs. Those of texts with
+// different groups never share one, so that a group's results do not depend, to
+// the bit, on the others.
+func packed(sequences [][]int, group []int) []pack {
+	order := make([]int, len(sequences))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		if d := group[a] - group[b]; d != 0 {
+			return d
+		}
+		return slices.Compare(sequences[a], sequences[b])
+	})
+	var packs []pack
+	last := -1 // text added before
+	for _, i := range order {
+		seq, share := sequences[i], 0
+		if last >= 0 && group[last] == group[i] {
+			share = common(sequences[last], seq)
+		}
+		p := len(packs) - 1
+		if share == 0 || len(packs[p].ids)+len(seq)-share > packNodes {
+			packs = append(packs, pack{})
+			p, share = p+1, 0
+		}
+		packs[p].add(i, seq, share)
+		last = i
+	}
+	return packs
+}
+
+// common is the length of the equal beginning.
+func common(a, b []int) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// add appends a text whose sequence shares that many nodes with the last one's.
+func (p *pack) add(text int, sequence []int, share int) {
+	if n := len(p.branches); n > 0 && share == len(sequence) && share == len(p.branches[n-1].nodes) {
+		p.branches[n-1].texts = append(p.branches[n-1].texts, text)
+		return
+	}
+	b := branch{nodes: make([]int, 0, len(sequence)), texts: []int{text}}
+	if share > 0 {
+		b.nodes = append(b.nodes, p.branches[len(p.branches)-1].nodes[:share]...)
+	}
+	for position, id := range sequence[share:] {
+		b.nodes = append(b.nodes, len(p.ids))
+		p.ids = append(p.ids, id)
+		p.positions = append(p.positions, share+position)
+	}
+	p.branches = append(p.branches, b)
+}
+
+// mask is [1,N,N]: 0 for a node's ancestors and itself, else the most negative
+// number.
+func (p *pack) mask() tensor.Tensor {
+	n := len(p.ids)
+	m := tensor.New(1, n, n)
+	for i := range m.Data {
+		m.Data[i] = -math.MaxFloat32
+	}
+	done := 0 // nodes whose rows are written
+	for _, b := range p.branches {
+		for at, node := range b.nodes {
+			if node < done {
+				continue
+			}
+			for _, ancestor := range b.nodes[:at+1] {
+				m.Data[node*n+ancestor] = 0
+			}
+			done = node + 1
+		}
+	}
+	return m
+}
+
+// leaves are the last nodes of the branches.
+func (p *pack) leaves() []int {
+	rows := make([]int, len(p.branches))
+	for i, b := range p.branches {
+		rows[i] = b.nodes[len(b.nodes)-1]
+	}
+	return rows
+}
+
+// all are the rows of all nodes.
+func (p *pack) all() []int {
+	rows := make([]int, len(p.ids))
+	for i := range rows {
+		rows[i] = i
+	}
+	return rows
+}
+
+// runPacks runs packs at the same time and hands read each one's states [R,D]
+// and projected [R,P] (no values without a projection) at the rows that rows
+// chooses. Calls of read overlap.
+func (e *Encoder) runPacks(ctx context.Context, packs []pack, rows func(*pack) []int, read func(p *pack, states, projected tensor.Tensor)) error {
+	if len(packs) == 0 {
+		return ctx.Err()
+	}
+	session, err := e.packs.get()
+	if err != nil {
+		return fmt.Errorf("text encoder for packs: %w", err)
+	}
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.SetLimit(e.threads)
+	for i := range packs {
+		p := &packs[i]
+		tasks.Go(func() error {
+			n, want := len(p.ids), rows(p)
+			out, err := session.Run(ctx, ort.Ints(p.ids, 1, n), ort.Ints(p.positions, 1, n),
+				ort.Floats(p.mask()), ort.Ints(want, 1, len(want), 1))
+			if err != nil {
+				return fmt.Errorf("text encoder: %w", err)
+			}
+			for i := range out {
+				out[i].Shape = out[i].Shape[1:]
+			}
+			projected := tensor.Tensor{}
+			if e.projects {
+				projected = out[1]
+			}
+			read(p, out[0], projected)
+			return nil
+		})
+	}
+	return tasks.Wait()
+}
+
+// lazySession is a session that is made when it is first needed. It is safe for
+// concurrent use; a failure is tried again by the next call.
+type lazySession struct {
+	open    func() (*ort.Session, error)
+	mu      sync.Mutex
+	session *ort.Session
+}
+
+func (l *lazySession) get() (*ort.Session, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session == nil {
+		s, err := l.open()
+		if err != nil {
+			return nil, err
+		}
+		l.session = s
+	}
+	return l.session, nil
+}
+
+func (l *lazySession) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session == nil {
+		return nil
+	}
+	return l.session.Close()
+}
