@@ -1,4 +1,5 @@
-// Package gallery turns decoded tensors into picture files and keeps the files.
+// Package gallery turns decoded tensors into picture files, keeps the files
+// and finds them again.
 //
 // Picture makes 8-bit pixels of what a VAE decodes, Encode writes them as PNG,
 // JPEG or WebP together with what made them, and a Folder stores the bytes:
@@ -6,6 +7,9 @@
 //	img, err := gallery.Picture(decoded) // [3,H,W], −1…1
 //	err = gallery.Encode(&file, img, "png", gallery.Parameters(req, seed, hash))
 //	err = folder.Put("01j8-0.png", file.Bytes())
+//
+// An Index beside the files finds pictures by their CLIP embedding: those that a
+// text describes, those like another, and the newest.
 //
 // Every file says that it is AI made, in the words of the IPTC (XMP,
 // DigitalSourceType); leaving the parameters out does not remove that. The

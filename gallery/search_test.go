@@ -1,0 +1,96 @@
+package gallery
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"leafserve"
+)
+
+// TestSearchIsExact compares with sorting all, over more entries than one core
+// gets, with equal scores among them and another space in between.
+func TestSearchIsExact(t *testing.T) {
+	const n = 3*smallest + 7
+	all := entriesOf(unit(10, n, 8))
+	for i := range all {
+		if i%5 == 0 {
+			all[i].Embedding = all[i/2].Embedding
+		}
+		if i%7 == 0 {
+			all[i].Space = "b"
+		}
+	}
+	x := indexed(t).Index()
+	if err := x.Add(all...); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := x.refresh()
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := unit(11, 1, 8)[0]
+	var want []found
+	for _, e := range entries {
+		if e.Space == "a" {
+			want = append(want, found{e, dot(query, e.Embedding)})
+		}
+	}
+	slices.SortFunc(want, func(a, b found) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.entry.Name, b.entry.Name))
+	})
+	for _, k := range []int{0, 1, 2, 24, 100, len(want), n} {
+		t.Run(fmt.Sprint("k=", k), func(t *testing.T) {
+			hits, err := x.Search("a", query, k)
+			if err != nil || len(hits) != min(k, len(want)) {
+				t.Fatalf("Search = %d hits, %v, want %d", len(hits), err, min(k, len(want)))
+			}
+			for i, h := range hits {
+				if h.Name != want[i].entry.Name || h.Score != want[i].score {
+					t.Fatalf("hit %d is %s at %v, want %s at %v", i, h.Name, h.Score, want[i].entry.Name, want[i].score)
+				}
+			}
+		})
+	}
+}
+
+func TestSearchOfAnotherSpace(t *testing.T) {
+	x := indexed(t, entriesOf(unit(12, 3, 4))...).Index()
+	for name, query := range map[string][]float32{"another space": unit(1, 1, 4)[0], "another width": unit(1, 1, 5)[0]} {
+		space := map[bool]string{true: "a", false: "b"}[len(query) == 5]
+		if hits, err := x.Search(space, query, 5); len(hits) != 0 || err != nil {
+			t.Errorf("%s: Search = %v, %v, want nothing", name, hits, err)
+		}
+	}
+}
+
+func TestLike(t *testing.T) {
+	all := entriesOf([]Embedding{{1, 0, 0}, {0.6, 0.8, 0}, {0, 0, 1}, {0.8, 0.6, 0}, nil, {1, 0, 0}})
+	all[5].Space = "b"
+	x := indexed(t, all...).Index()
+	hits, err := x.Like("p00000.png", 9)
+	if got := names(t)(hits, err); got != "p00003 p00001 p00002" {
+		t.Errorf("Like = %s, want p00003 p00001 p00002", got)
+	}
+	if len(hits) == 3 && (math.Abs(hits[0].Score-0.8) > 1e-4 || math.Abs(hits[2].Score) > 1e-4) {
+		t.Errorf("scores %v and %v, want 0.8 and 0", hits[0].Score, hits[2].Score)
+	}
+	if got := names(t)(x.Like("p00005.png", 9)); got != "" {
+		t.Errorf("alone in its space: %s, want nothing", got)
+	}
+	_, err = x.Like("p00009.png", 9)
+	wantKind(t, "Like of a picture that is not there", err, leafserve.NotFound)
+	_, err = x.Like("p00004.png", 9)
+	wantKind(t, "Like of a picture without an embedding", err, leafserve.Invalid)
+}
+
+func TestNewest(t *testing.T) {
+	all := entriesOf(unit(13, 5, 2))
+	all[1].Created, all[4].Embedding = all[2].Created, nil
+	x := indexed(t, all[2], all[0], all[4], all[1], all[3]).Index()
+	if got := names(t)(x.Newest(4)); got != "p00004 p00003 p00001 p00002" {
+		t.Errorf("Newest = %s, want p00004 p00003, then p00001 p00002 of one time", got)
+	}
+}
