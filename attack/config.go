@@ -105,12 +105,13 @@ func fillAttack(a *leafserve.Attack) {
 		return
 	}
 	fill(&a.Edits, 1)
-	fill(&a.Constraint, NoIncrease)
 	if searches(a.Method) {
+		fill(&a.Constraint, Strict)
 		fill(&a.Objective, objectives[0])
 		fill(&a.Against, "standard")
 		fill(&a.Rho, map[string]int{Leaf: 50, Charmer: 20}[a.Method])
 	}
+	fill(&a.Constraint, NoIncrease)
 }
 
 // fill puts v where nothing was given.
