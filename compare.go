@@ -116,7 +116,7 @@ type Summary struct {
 	Arms    map[string]ArmSummary `json:"arms"`
 	Gain    map[string]Estimate   `json:"gain"`     // robust − standard, paired, by figure: clean, attacked, similarity, pooled, hidden
 	Held    map[string]int        `json:"held"`     // cases with similarity ≥ HeldAt, by arm
-	WinRate *Estimate             `json:"win_rate"` // share of cases where robust has the higher similarity, ties half
+	WinRate *Estimate             `json:"win_rate"` // share of cases where robust has the higher similarity, ties half; its interval is Wilson's
 	Verdict Verdict               `json:"verdict"`
 }
 
