@@ -46,7 +46,7 @@ func (d *Dictionary) Correct(text string) (corrected string, fixes []Fix) {
 				continue
 			}
 		}
-		meant = likeCase(w, meant)
+		meant = likeCase(text[from:to], meant)
 		runes += utf8.RuneCountInString(text[done:from])
 		fixes = append(fixes, Fix{runes, text[from:to], meant})
 		runes += utf8.RuneCountInString(text[from:to])
@@ -72,11 +72,12 @@ type word struct {
 	text     string
 	low      string // in lower case, with ' for ’
 	opens    bool   // begins the text or a sentence
+	loud     bool   // the text is in capitals
 }
 
 func splitWords(text string) []word {
 	var words []word
-	opens := true
+	opens, loud := true, styleOf(text) == capitals
 	for at := 0; at < len(text); {
 		r, size := utf8.DecodeRuneInString(text[at:])
 		if !inWord(r) {
@@ -86,7 +87,7 @@ func splitWords(text string) []word {
 		}
 		end := wordEnd(text, at)
 		low := strings.ReplaceAll(strings.ToLower(text[at:end]), "’", "'")
-		words = append(words, word{at, end, text[at:end], low, opens})
+		words = append(words, word{at, end, text[at:end], low, opens, loud})
 		at, opens = end, false
 	}
 	return words
@@ -110,12 +111,12 @@ func inWord(r rune) bool {
 	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r))
 }
 
-// likeCase writes meant as w is written: in capitals, with a first capital, or
-// as it is.
-func likeCase(w word, meant string) string {
-	first, size := utf8.DecodeRuneInString(w.text)
+// likeCase writes meant as text is written: in capitals, with a first capital,
+// or in lower case.
+func likeCase(text, meant string) string {
+	first, _ := utf8.DecodeRuneInString(text)
 	switch {
-	case len(w.text) > size && strings.ToUpper(w.text) == w.text:
+	case styleOf(text) == capitals:
 		return strings.ToUpper(meant)
 	case unicode.IsUpper(first):
 		return strings.ToUpper(meant[:1]) + meant[1:]
@@ -135,8 +136,13 @@ func (d *Dictionary) prior(low string) (logP float32, known bool) {
 	return unknownLogP, false
 }
 
-// joinAt is how much likelier one word must be than the two apart, in nats.
-const joinAt = 6
+// Two words are joined if one is so many nats likelier than the two apart, and
+// at most so many nats rarer than the rarer of the two: "background" is as
+// common as "ground", but "honeypot" much rarer than "honey" and "pot".
+const (
+	joinGain  = 5
+	joinRarer = 1
+)
 
 // join gives the word that a and b make together, if only a blank or one other
 // sign is between them and they are likelier one word than two.
@@ -150,7 +156,7 @@ func (d *Dictionary) join(text string, a, b word) (string, bool) {
 	}
 	logA, _ := d.prior(a.low)
 	logB, _ := d.prior(b.low)
-	return a.low + b.low, logP-logA-logB > joinAt
+	return a.low + b.low, logP-logA-logB > joinGain && logP > min(logA, logB)-joinRarer
 }
 
 // repair gives what w was meant to be, if it is wrong.
@@ -179,39 +185,63 @@ func (d *Dictionary) repair(w word) (string, bool) {
 // searchKey gives base with one byte for every letter of another script, and
 // how many edits it may be wrong; 0 leaves it alone.
 func searchKey(w word, base string) (key string, edits int) {
-	letters := utf8.RuneCountInString(base)
 	first, _ := utf8.DecodeRuneInString(w.text)
 	last, _ := utf8.DecodeLastRuneInString(w.text)
-	capitals := len(strings.FieldsFunc(w.text, func(r rune) bool { return !unicode.IsUpper(r) }))
-	allCapitals := strings.ToUpper(w.text) == w.text
-	switch {
-	case letters < 3, letters > 40, unicode.IsDigit(first), unicode.IsDigit(last):
+	style := styleOf(w.text)
+	switch letters := utf8.RuneCountInString(base); {
+	case letters < 3, letters > 40, unicode.IsDigit(first), unicode.IsDigit(last),
+		style == capitals && letters <= 4 && !w.loud, style == title && !w.opens:
 		return "", 0
-	case allCapitals && letters <= 4, !allCapitals && unicode.IsUpper(first) && !w.opens:
-		return "", 0
-	}
-	edits = 2
-	if letters < 5 {
+	case letters < 5, style == mixed, strings.ContainsFunc(base, unicode.IsDigit):
 		edits = 1
+	default:
+		edits = 2
 	}
-	if capitals > 0 && !allCapitals && !(capitals == 1 && unicode.IsUpper(first)) || strings.ContainsFunc(base, unicode.IsDigit) {
-		edits = 1
-	}
-	latin := strings.ContainsFunc(base, func(r rune) bool { return r < utf8.RuneSelf })
-	foreign := false
+	ascii, accents := false, false
 	key = strings.Map(func(r rune) rune {
-		switch {
-		case r < utf8.RuneSelf:
+		if r < utf8.RuneSelf {
+			ascii = true
 			return r
-		case unicode.Is(unicode.Latin, r) || unicode.IsMark(r):
-			foreign = true // an accent: another language
 		}
+		accents = accents || unicode.Is(unicode.Latin, r) || unicode.IsMark(r)
 		return 0
 	}, base)
-	if foreign || !latin {
+	if accents || !ascii { // another language
 		return "", 0
 	}
 	return key, edits
+}
+
+// style is how a word's capitals are set.
+type style int
+
+const (
+	small    style = iota
+	title          // the first only
+	capitals       // most, and more than one
+	mixed          // others
+)
+
+func styleOf(text string) style {
+	upper, lower, first := 0, 0, false
+	for i, r := range text {
+		switch {
+		case unicode.IsUpper(r):
+			upper++
+			first = first || i == 0
+		case unicode.IsLower(r):
+			lower++
+		}
+	}
+	switch {
+	case upper == 0:
+		return small
+	case upper > 1 && upper > lower:
+		return capitals
+	case upper == 1 && first:
+		return title
+	}
+	return mixed
 }
 
 // closest gives the best known word within edits of key, "" if there is none.
