@@ -21,6 +21,7 @@ import (
 // in one space, where a small angle means that they show the same. It is safe
 // for concurrent use.
 type Judge struct {
+	Space     string // as Folder.Space
 	processor *textenc.ImageProcessor
 	vision    *textenc.VisionEncoder
 	text      *textenc.Encoder
@@ -57,6 +58,9 @@ func (f *Folder) loadJudge(rt *ort.Runtime, loaded *textenc.Encoder) (*Judge, er
 }
 
 func (j *Judge) load(rt *ort.Runtime, f *Folder, dir string, loaded *textenc.Encoder) (err error) {
+	if j.Space, err = f.Space(); err != nil {
+		return err
+	}
 	if j.processor, err = textenc.LoadImageProcessor(dir, filepath.Join(f.Dir, "feature_extractor")); err != nil {
 		return err
 	}

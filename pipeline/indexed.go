@@ -1,0 +1,161 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"image"
+	_ "image/jpeg" // the formats of stored pictures
+	_ "image/png"
+	"log/slog"
+	"path"
+	"slices"
+	"time"
+
+	_ "golang.org/x/image/webp"
+
+	"leafserve"
+	"leafserve/gallery"
+	"leafserve/weights"
+)
+
+// Space names the space in which the model's CLIP places pictures; it is the
+// same for models that share that CLIP, and "" where there is none. Only the
+// projection of pictures is read for it.
+func (f *Folder) Space() (string, error) {
+	dir := f.clipDir()
+	if dir == "" {
+		return "", nil
+	}
+	ckpt, err := weights.Open(dir)
+	if err != nil {
+		return "", err
+	}
+	const name = "visual_projection.weight"
+	e, ok := ckpt.Lookup(name)
+	if !ok {
+		return "", fmt.Errorf("%s has no %s: it is not a CLIPModel", dir, name)
+	}
+	projection, err := e.Read()
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if err := binary.Write(h, binary.LittleEndian, projection.Data); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+}
+
+// Direction is a text's place in the CLIP space, by one of the encoders. The
+// error is Invalid, about q, where the model has no CLIP.
+func (e Encoders) Direction(ctx context.Context, encoder, text string) (gallery.Embedding, error) {
+	if enc := e[encoder]; enc != nil && !enc.Projects() {
+		return nil, leafserve.InvalidField("q", "this model has no CLIP beside it, so its pictures cannot be searched by text: leave q out for the newest")
+	}
+	out, err := e.Encode(ctx, encoder, []string{text}, []string{"projected"}, 0)
+	if err != nil {
+		return nil, err
+	}
+	return unitRows(out["projected"]).Data, nil
+}
+
+// Indexed gives a runner that adds the pictures of run's jobs, once run has
+// stored them, to the index, with their CLIP embedding where the model has a
+// CLIP. The built-in model's takes 4 ms a picture, and 30 ms once to load. A job
+// does not fail because of its index entry: that is logged.
+func (m *Model) Indexed(run leafserve.Runner, pictures *gallery.Folder, index *gallery.Index) leafserve.Runner {
+	return func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
+		result, err := run(ctx, job, report)
+		if err != nil {
+			return result, err
+		}
+		entries := picturesOf(job, result)
+		if err := m.embed(ctx, pictures, entries); err != nil {
+			slog.Warn("pictures not embedded: no search will find them", "job", job.ID, "err", err)
+		}
+		if err := index.Add(entries...); err != nil {
+			slog.Warn("pictures not added to the gallery", "job", job.ID, "err", err)
+		}
+		return result, nil
+	}
+}
+
+// picturesOf lists what a job made, each picture once, with the prompt that was
+// drawn.
+func picturesOf(job leafserve.Job, result leafserve.Result) []gallery.Entry {
+	now := time.Now().UTC()
+	var entries []gallery.Entry
+	add := func(prompt string, img leafserve.Image) {
+		name := path.Base(img.URL)
+		if !slices.ContainsFunc(entries, func(e gallery.Entry) bool { return e.Name == name }) {
+			entries = append(entries, gallery.Entry{Name: name, Prompt: prompt, Seed: img.Seed, Width: img.Width, Height: img.Height, Created: now})
+		}
+	}
+	for _, arm := range arms(result.Compare) {
+		add(arm.Clean.Prompt, arm.Clean.Image)
+		add(arm.Attacked.Prompt, arm.Attacked.Image)
+	}
+	for _, img := range result.Images {
+		add(job.Request.Prompt, img)
+	}
+	return entries
+}
+
+// arms are those of all cases of a comparison, none for nil.
+func arms(c *leafserve.Comparison) []leafserve.Arm {
+	if c == nil {
+		return nil
+	}
+	cases := c.Cases
+	if c.Case != nil {
+		cases = []leafserve.Case{*c.Case}
+	}
+	var all []leafserve.Arm
+	for _, one := range cases {
+		for _, arm := range one.Arms {
+			all = append(all, arm)
+		}
+	}
+	return all
+}
+
+// embed reads pictures back and fills in where CLIP places them.
+func (m *Model) embed(ctx context.Context, pictures *gallery.Folder, entries []gallery.Entry) error {
+	judge, err := m.Judge()
+	if judge == nil || err != nil {
+		return err
+	}
+	for part := range slices.Chunk(entries, atOnce) {
+		images := make([]image.Image, len(part))
+		for i, e := range part {
+			if images[i], err = decode(pictures, e.Name); err != nil {
+				return err
+			}
+		}
+		rows, err := judge.Images(ctx, images)
+		if err != nil {
+			return err
+		}
+		for i := range part {
+			part[i].Space, part[i].Embedding = judge.Space, rows.Row(i).Data
+		}
+	}
+	return nil
+}
+
+// decode reads a stored picture.
+func decode(pictures *gallery.Folder, name string) (image.Image, error) {
+	file, _, err := pictures.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	img, _, err := image.Decode(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return img, nil
+}
