@@ -35,7 +35,7 @@ var layers = map[string][]string{
 	"queue":                     {"."},
 	"web":                       {},
 	"httpapi":                   {".", "tensor", "weights", "web"},
-	"cmd/leafserve":             {".", "tensor", "weights", "weights/builtin", "onnx", "ort", "textenc", "diffusion", "gallery", "pipeline", "queue", "web", "httpapi"},
+	"cmd/leafserve":             {".", "tensor", "weights", "weights/builtin", "onnx", "ort", "textenc", "diffusion", "gallery", "pipeline", "queue", "web", "httpapi", "attack", "lexicon", "eval", "eval/data"},
 	"internal/leaftest":         {".", "tensor", "weights", "onnx", "ort"},
 	"internal/leaftest/browser": {},
 	"tools/licences":            {},

@@ -1,0 +1,153 @@
+package eval
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"leafserve"
+	"leafserve/attack"
+	"leafserve/eval/data"
+	"leafserve/textenc"
+)
+
+// damaged is a text after 0, 1, 2 … edits: damaged[0] is the text itself.
+type damaged []string
+
+// together is how many texts are attacked at once; more fill a batch of the
+// encoder better, fewer lose less when a run is stopped.
+const together = 8
+
+// most is the largest number of edits asked for.
+func (r *Run) most() int { return slices.Max(r.Edits) }
+
+// rho is the number of positions, and for leaf of symbols, that a search tries.
+func (r *Run) rho(method string) int {
+	switch {
+	case r.Rho > 0:
+		return r.Rho
+	case method == attack.Leaf:
+		return 50
+	}
+	return 20
+}
+
+// scorer gives the score of the texts with the given indices, which an attack
+// then numbers from 0.
+type scorer func(items []int) attack.Score
+
+// damage attacks every text on an arm, as often as the largest number of edits.
+// All methods are greedy: the first k edits are the attack with k edits.
+func (r *Run) damage(ctx context.Context, name, arm string, texts []string, cfg attack.Config, score scorer) ([]damaged, error) {
+	cfg.Edits, cfg.Seed = r.most(), r.Seed
+	ids := make([]string, len(texts))
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%s %d on %s: %d", name, cfg.Edits, arm, i)
+	}
+	return cases(ctx, r, ids, together, func(ctx context.Context, missing []int) ([]damaged, error) {
+		batch := make([]string, len(missing))
+		for b, i := range missing {
+			batch[b] = texts[i]
+		}
+		found, err := attack.Run(ctx, batch, score(missing), cfg)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]damaged, len(found))
+		for b, f := range found {
+			out[b] = levels(batch[b], f.Edits, cfg.Edits)
+		}
+		return out, nil
+	})
+}
+
+// levels gives a text after each of its edits; where an attack found fewer than
+// k edits, the last form stays.
+func levels(text string, edits []leafserve.Edit, k int) damaged {
+	out := damaged{text}
+	for i := range k {
+		if i < len(edits) {
+			text = apply(text, edits[i])
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+// apply carries out one edit.
+func apply(text string, e leafserve.Edit) string {
+	runes := []rune(text)
+	return string(runes[:e.At]) + e.To + string(runes[e.At+len([]rune(e.From)):])
+}
+
+// typos gives random typos: those of the data where every text has enough,
+// otherwise our own (insert, delete, replace or swap at random).
+func (r *Run) typos(ctx context.Context, texts []string, own []data.Typos) ([]damaged, error) {
+	enough := !slices.ContainsFunc(own, func(t data.Typos) bool { return len(t) < r.most() })
+	if len(own) > 0 && enough {
+		out := make([]damaged, len(texts))
+		for i, t := range texts {
+			out[i] = append(damaged{t}, own[i][:r.most()]...)
+		}
+		r.step(len(texts))
+		return out, nil
+	}
+	return r.damage(ctx, "random", "any", texts, attack.Config{Method: attack.Random, Constraint: attack.NoIncrease}, func([]int) attack.Score { return nil })
+}
+
+// away scores texts by their drift from the clean ones of items, which were
+// anchored before.
+func (a Arm) away(o textenc.Objective, anchors []textenc.Anchor) scorer {
+	return func(items []int) attack.Score {
+		own := make([]textenc.Anchor, len(items))
+		for b, i := range items {
+			own[b] = anchors[i]
+		}
+		return a.drift(o, own)
+	}
+}
+
+// attacked are all texts of a run, damaged by one attack.
+type attacked struct {
+	name  string
+	forms []damaged
+}
+
+// figure is one number of each item.
+type figure struct {
+	name   string
+	values []float64
+}
+
+// measure gives the series of an arm: of clean texts, then of each attack at
+// each strength. figures measures one form of all texts.
+func measure(edits []int, arm Arm, attacks []attacked, figures func(texts []string) ([]figure, error)) ([]Series, error) {
+	var out []Series
+	add := func(attack string, k int, forms []damaged) error {
+		found, err := figures(at(forms, k))
+		for _, f := range found {
+			out = append(out, Series{f.name, arm.Name, attack, k, f.values})
+		}
+		return err
+	}
+	if err := add("", 0, attacks[0].forms); err != nil {
+		return nil, err
+	}
+	for _, a := range attacks {
+		for _, k := range edits {
+			if err := add(a.name, k, a.forms); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// at gives every text after k edits.
+func at(forms []damaged, k int) []string {
+	out := make([]string, len(forms))
+	for i, f := range forms {
+		out[i] = f[k]
+	}
+	return out
+}
