@@ -19,7 +19,7 @@ func eachToken(word string, next rune, yield func(token string)) {
 	c := newCutter(word)
 	c.startingQuotes()
 	c.periods(next)
-	c.punctuation()
+	c.punctuation(next)
 	c.endingQuotes()
 	c.contractions()
 	from := 0
@@ -175,7 +175,7 @@ func (c *cutter) ordinal(i int) bool {
 
 func isNumeric(r rune) bool { return unicode.IsDigit(r) || strings.ContainsRune(",.-", r) }
 
-func (c *cutter) punctuation() {
+func (c *cutter) punctuation(next rune) {
 	c.commas()
 	for i := 0; i < len(c.text); i++ {
 		if end := c.run(i, func(r rune) bool { return r == '.' }); end > i+1 {
@@ -184,7 +184,7 @@ func (c *cutter) punctuation() {
 		}
 	}
 	c.each(";@#$%&\u2012\u2013\u2014\u2015?!")
-	c.lastApostrophes()
+	c.lastApostrophes(next)
 	c.each("*[](){}<>")
 	c.pairs("--")
 }
@@ -208,10 +208,11 @@ func (c *cutter) commas() {
 	}
 }
 
-// lastApostrophes cuts before an apostrophe that a blank follows.
-func (c *cutter) lastApostrophes() {
+// lastApostrophes cuts before an apostrophe that a blank follows; the end of the
+// text is none.
+func (c *cutter) lastApostrophes(next rune) {
 	for i, r := range c.text {
-		if r == '\'' && c.cut[i+1] && i > 0 && c.text[i-1] != '\'' {
+		if blank := c.cut[i+1] && (i+1 < len(c.text) || next != 0); r == '\'' && blank && i > 0 && c.text[i-1] != '\'' {
 			c.cut[i] = true
 		}
 	}
