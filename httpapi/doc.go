@@ -10,6 +10,7 @@
 //	DELETE /jobs/{id}            jobs.go       cancel it
 //	GET    /jobs/{id}/events     events.go     follow it (server-sent events)
 //	GET    /images/{name}        images.go     a picture's bytes
+//	GET    /search               search.go     pictures by what they show
 //	POST   /encode               encode.go     text embeddings
 //	POST   /attack               attack.go     the typo that hurts a prompt most
 //	POST   /invert               invert.go     a text from its embedding

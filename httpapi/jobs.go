@@ -59,9 +59,14 @@ func limitParam(c echo.Context) (int, error) {
 	if text == "" {
 		return defaultPage, nil
 	}
-	limit, err := strconv.Atoi(text)
+	return wholeNumber("limit", text)
+}
+
+// wholeNumber reads a query parameter.
+func wholeNumber(name, text string) (int, error) {
+	n, err := strconv.Atoi(text)
 	if err != nil {
-		return 0, leafserve.InvalidField("limit", "limit is %.64q, want a whole number", text)
+		return 0, leafserve.InvalidField(name, "%s is %.64q, want a whole number", name, text)
 	}
-	return limit, nil
+	return n, nil
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // Limits bound the routes that compute while the client waits, beside the
-// queue: /encode, /attack and /invert. Work is counted in texts read by a text
-// encoder. Zero values stand for those of DefaultLimits.
+// queue: /encode, /attack, /invert and /search by text. Work is counted in texts
+// read by a text encoder. Zero values stand for those of DefaultLimits.
 type Limits struct {
 	AtOnce    int // requests that compute at the same time; others are Busy
 	PerMinute int // texts a client may have read a minute, and at once

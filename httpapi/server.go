@@ -74,6 +74,8 @@ type Config struct {
 	ResolveAttack func(prompt string, a leafserve.Attack) (leafserve.Attack, error)
 	AttackCost    func(prompt string, a leafserve.Attack) int
 	Attack        func(context.Context, AttackRequest) (leafserve.AttackResult, error)
+	// Search finds stored pictures. Nil for no GET /search.
+	Search func(context.Context, SearchRequest) ([]FoundPicture, error)
 	// Invert reconstructs a text from its embedding. Required by POST /invert.
 	Invert func(context.Context, InvertRequest) (Inversion, error)
 
@@ -156,6 +158,9 @@ func (s *Server) routes() {
 	e.POST("/encode", s.encode)
 	e.POST("/attack", s.attack)
 	e.POST("/invert", s.invert)
+	if s.cfg.Search != nil {
+		e.GET("/search", s.search)
+	}
 	e.GET("/v1/models", s.listModels)
 	e.GET("/v1/models/:name", s.getModel)
 	e.Match(readable, "/healthz", s.healthz)
