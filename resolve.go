@@ -43,9 +43,6 @@ func resolveUnsupported(r *Request, _ ModelInfo) error {
 			return InvalidField(f.name, "%s is not supported yet: leave it out", f.name)
 		}
 	}
-	if r.Encoder == "auto" {
-		return InvalidField("encoder", "encoder auto is not supported yet: name an encoder of the model")
-	}
 	return nil
 }
 

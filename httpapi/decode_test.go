@@ -86,7 +86,6 @@ var badBodies = []struct {
 	{"unknown format", `{"prompt":"a","output_format":"gif"}`, "output_format", "png, jpeg, webp"},
 	{"unknown response", `{"prompt":"a","response":"file"}`, "response", "url, b64_json"},
 
-	{"encoder auto", `{"prompt":"a","encoder":"auto"}`, "encoder", "not supported yet"},
 	{"init_image", `{"prompt":"a","init_image":"aGk="}`, "init_image", "not supported yet"},
 	{"mask_image", `{"prompt":"a","mask_image":"aGk="}`, "mask_image", "not supported yet"},
 	{"strength", `{"prompt":"a","strength":0.5}`, "strength", "not supported yet"},

@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"leafserve"
+	"leafserve/attack"
 	"leafserve/diffusion"
 	"leafserve/tensor"
 	"leafserve/textenc"
@@ -167,10 +168,29 @@ func or[T comparable](v, otherwise T) T {
 // configuration, sigmas and noise source exist and fit each other. The result
 // has the scheduler's short name. The error is Invalid and names the field.
 func (f *Folder) Resolve(req leafserve.Request) (leafserve.Request, error) {
+	if req.Encoder == "auto" {
+		req.Encoder = f.auto(req.Prompt)
+	}
 	req, err := req.Resolve(f.Info)
 	if err != nil {
 		return req, err
 	}
+	return f.resolveNames(req)
+}
+
+// ResolveCompare is Resolve for a comparison (leafserve.Request.ResolveCompare
+// and attack.Resolve).
+func (f *Folder) ResolveCompare(req leafserve.Request) (leafserve.Request, error) {
+	req, err := req.ResolveCompare(f.Info, attack.Resolve)
+	if err != nil {
+		return req, err
+	}
+	return f.resolveNames(req)
+}
+
+// resolveNames proves that what a request names exists, and gives the scheduler
+// its short name.
+func (f *Folder) resolveNames(req leafserve.Request) (leafserve.Request, error) {
 	if _, err := tensor.NewGenerator(req.RNG, 0); err != nil {
 		return req, leafserve.InvalidField("rng", "%w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/errgroup"
 
 	"leafserve"
@@ -140,6 +141,7 @@ type Model struct {
 	Encoders Encoders
 	unet     *diffusion.UNet
 	vae      *diffusion.VAE
+	healths  *lru.Cache[healthKey, leafserve.Health]
 
 	judgeOnce sync.Once // loads judge, or fails with judgeErr
 	judge     *Judge
@@ -148,12 +150,16 @@ type Model struct {
 
 // Load reads all weights of a folder; its parts load in parallel.
 func Load(rt *ort.Runtime, f *Folder) (*Model, error) {
-	m := &Model{Folder: f, Runtime: rt}
+	healths, err := lru.New[healthKey, leafserve.Health](healthKept)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Folder: f, Runtime: rt, healths: healths}
 	var parts errgroup.Group
 	parts.Go(func() (err error) { m.unet, err = diffusion.LoadUNet(rt, filepath.Join(f.Dir, "unet")); return })
 	parts.Go(func() (err error) { m.vae, err = diffusion.LoadVAE(rt, filepath.Join(f.Dir, "vae")); return })
 	parts.Go(func() (err error) { m.Encoders, err = LoadEncoders(rt, f); return })
-	err := parts.Wait()
+	err = parts.Wait()
 	if err == nil {
 		err = m.fits()
 	}

@@ -1,0 +1,137 @@
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"unicode"
+
+	"leafserve"
+	"leafserve/attack"
+	"leafserve/lexicon"
+	"leafserve/textenc"
+)
+
+// A prompt's health is worth a word on words of brokenPieces tokens and more; its
+// fragility is the mean over typoDraws random typos, always the same ones.
+const (
+	brokenPieces = 3
+	typoDraws    = 12
+)
+
+// Damaged is the rule by which encoder "auto" takes the robust encoder: the
+// spelling corrector would change a word of the prompt.
+func Damaged(prompt string) bool {
+	_, fixes := lexicon.English().Correct(prompt)
+	return len(fixes) > 0
+}
+
+// auto resolves encoder "auto"; a model without the pair keeps its default.
+func (f *Folder) auto(prompt string) string {
+	switch {
+	case !slices.Contains(f.Info.Encoders, standard) || !slices.Contains(f.Info.Encoders, robust):
+		return f.Info.DefaultEncoder
+	case Damaged(prompt):
+		return robust
+	}
+	return standard
+}
+
+// healthKept is how many prompts' health is kept.
+const healthKept = 4096
+
+// healthKey is what a prompt's health depends on.
+type healthKey struct{ encoder, prompt string }
+
+// health is the health of a request's prompt, from the cache if it can. A job
+// does not fail for want of it: then it is nil.
+func (m *Model) health(ctx context.Context, r leafserve.Request) *leafserve.Health {
+	key := healthKey{r.Encoder, r.Prompt}
+	if h, ok := m.healths.Get(key); ok {
+		return &h
+	}
+	h, err := m.Encoders.Health(ctx, r.Encoder, r.Prompt)
+	if err != nil {
+		slog.Warn("health of a prompt not known", "err", err)
+		return nil
+	}
+	m.healths.Add(key, h)
+	return &h
+}
+
+// Health tells what an encoder will think of a prompt: how much of its context
+// it takes, which words fall apart or look misspelled, and how far one random
+// typo would move it (the mean of typoDraws, the same for the same prompt).
+func (e Encoders) Health(ctx context.Context, encoder, prompt string) (leafserve.Health, error) {
+	enc := e[encoder]
+	if enc == nil {
+		return leafserve.Health{}, leafserve.InvalidField("encoder", "no encoder %q is loaded", encoder)
+	}
+	_, fixes := lexicon.English().Correct(prompt)
+	h := leafserve.Health{
+		Tokens: len(enc.Tokenize(prompt).Tokens) + 2, Limit: enc.Config.Context,
+		Words: oddWords(enc, prompt, fixes), Damaged: len(fixes) > 0,
+	}
+	var err error
+	h.Fragility, err = fragility(ctx, enc, prompt)
+	return h, err
+}
+
+// oddWords lists, in order, the words that the corrector would change and of
+// the others those that fall into many tokens.
+func oddWords(enc *textenc.Encoder, prompt string, fixes []lexicon.Fix) []leafserve.HealthWord {
+	pieces := func(word string) int { return len(enc.Tokenize(word).Tokens) }
+	odd := []leafserve.HealthWord{}
+	misspelled := func(f lexicon.Fix) {
+		odd = append(odd, leafserve.HealthWord{Word: f.From, Pieces: pieces(f.From), Misspelled: true, Suggestion: f.To})
+	}
+	text, end := []rune(prompt), 0 // end of the last fix
+	for at := 0; at < len(text); {
+		if len(fixes) > 0 && fixes[0].At <= at {
+			misspelled(fixes[0])
+			end = fixes[0].At + len([]rune(fixes[0].From))
+			fixes = fixes[1:]
+		}
+		length := wordLength(text[at:])
+		if word := string(text[at : at+length]); at >= end && pieces(word) >= brokenPieces {
+			odd = append(odd, leafserve.HealthWord{Word: word, Pieces: pieces(word)})
+		}
+		at += max(1, length)
+	}
+	return odd
+}
+
+// wordLength is how many characters the word has that text begins with, 0 where
+// a blank or a sign of punctuation comes first.
+func wordLength(text []rune) int {
+	n := 0
+	for n < len(text) && !unicode.IsSpace(text[n]) && !unicode.IsPunct(text[n]) {
+		n++
+	}
+	return n
+}
+
+// fragility is the mean pooled drift, 1 − cosine, under random typos.
+func fragility(ctx context.Context, enc *textenc.Encoder, prompt string) (float64, error) {
+	texts := []string{prompt}
+	for seed := range uint64(typoDraws) {
+		typos, err := attack.Run(ctx, []string{prompt}, nil, attack.Config{Method: attack.Random, Edits: 1, Constraint: attack.NoIncrease, Seed: seed})
+		if err != nil {
+			return 0, err
+		}
+		texts = append(texts, typos[0].Prompt)
+	}
+	anchors, err := enc.Anchors(ctx, texts[:1], textenc.Cosine)
+	if err != nil {
+		return 0, err
+	}
+	drifts, err := enc.Scores(textenc.Cosine, anchors)(ctx, texts[1:], make([]int, typoDraws))
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for _, d := range drifts {
+		sum += d
+	}
+	return sum / typoDraws, nil
+}
