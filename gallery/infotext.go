@@ -96,7 +96,7 @@ func infotextPairs(req leafserve.Request, seed uint64, modelHash string) []pair 
 	if len(req.SchedulerConfig) > 0 {
 		pairs = append(pairs, pair{"Scheduler config", compactJSON(req.SchedulerConfig)})
 	}
-	return append(pairs, pair{"Text encoder", req.Encoder}, pair{"Version", version()})
+	return append(pairs, pair{"Text encoder", req.Encoder}, pair{"Version", Version()})
 }
 
 func displayName(names map[string]string, name string) string {
@@ -135,8 +135,8 @@ func compactJSON(v any) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// version is "leafserve" and the version that the program was built as, if known.
-var version = sync.OnceValue(func() string {
+// Version is "leafserve" and the version that the program was built as, if known.
+var Version = sync.OnceValue(func() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
 		return "leafserve"

@@ -50,7 +50,7 @@ func TestParameters(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := Parameters(resolved(t, tc.edit), 42, "0123456789abcdef")
-			got = strings.TrimSuffix(got, strings.TrimPrefix(version(), "leafserve"))
+			got = strings.TrimSuffix(got, strings.TrimPrefix(Version(), "leafserve"))
 			if got != tc.want {
 				t.Errorf("Parameters =\n%s\nwant\n%s", got, tc.want)
 			}

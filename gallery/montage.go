@@ -31,8 +31,8 @@ type Strip struct {
 
 // Measures of a montage in pixels.
 const (
-	panelSmall = 192 // smaller pictures are enlarged by whole multiples up to it
-	panelLarge = 320 // larger ones are scaled down to fit
+	panelSmall = 192           // smaller pictures are enlarged by whole multiples up to it
+	panelLarge = thumbnailSide // larger ones are scaled down to fit
 	panelGap   = 12
 	textSize   = 14
 	lineHeight = 20

@@ -28,8 +28,8 @@ func TestMontageLayout(t *testing.T) {
 		{"small, three times as large", 64, 64, 3*12 + 2*192, 3*12 - 12 + 2*20 + 192},
 		{"just one pixel", 1, 1, 3*12 + 2*192, 24 + 40 + 192},
 		{"as it is", 256, 128, 3*12 + 2*256, 24 + 40 + 128},
-		{"large, scaled down", 640, 320, 3*12 + 2*320, 24 + 40 + 160},
-		{"thin", 5000, 2, 3*12 + 2*320, 24 + 40 + 1},
+		{"large, scaled down", 640, 320, 3*12 + 2*256, 24 + 40 + 128},
+		{"thin", 5000, 2, 3*12 + 2*256, 24 + 40 + 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			img, err := Montage([]Strip{{[]string{"line"}, []Panel{{plain(tc.w, tc.h, red), "a"}, {plain(tc.w, tc.h, blue), "b"}}}})

@@ -42,13 +42,18 @@ func quantize(v float32) uint8 {
 	return uint8(math.RoundToEven(float64(float32(unit * 255))))
 }
 
-// previewSide is the largest width or height of a preview in pixels.
-const previewSide = 256
+// thumbnailSide is the largest width or height of a thumbnail in pixels.
+const thumbnailSide = 256
 
-// Preview makes a JPEG data URL of img, scaled down to at most previewSide on
-// the longer side. A picture without pixels is an error.
+// Thumbnail scales img down to at most thumbnailSide on the longer side.
+func Thumbnail(img image.Image) *image.NRGBA {
+	return imaging.Fit(img, thumbnailSide, thumbnailSide, imaging.Linear)
+}
+
+// Preview makes a JPEG data URL of img's thumbnail. A picture without pixels is
+// an error.
 func Preview(img image.Image) (string, error) {
-	file, err := plainJPEG(imaging.Fit(img, previewSide, previewSide, imaging.Linear), 80)
+	file, err := plainJPEG(Thumbnail(img), 80)
 	if err != nil {
 		return "", fmt.Errorf("preview: %w", err)
 	}
