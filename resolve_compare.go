@@ -14,6 +14,9 @@ func (r Request) ResolveCompare(m ModelInfo, attack func(Attack) (Attack, error)
 	if r.N == nil {
 		r.N = new(1)
 	}
+	if r.Encoder == "auto" { // as good a name as any
+		r.Encoder = ""
+	}
 	for _, check := range []func(*Request, ModelInfo) error{
 		resolveUnsupported, resolvePrompts, resolveEncoder, resolveArms, resolveAttack(attack), resolveNumbers, resolveSize, resolveSeeds, resolveOutput,
 	} {

@@ -41,6 +41,12 @@ func TestResolveCompareFills(t *testing.T) {
 	}
 }
 
+func TestResolveCompareAuto(t *testing.T) {
+	if got, err := (leafserve.Request{Prompt: "an owl", Encoder: "auto"}).ResolveCompare(tiny, fillAttack); err != nil || got.Encoder != "" {
+		t.Errorf("ResolveCompare = encoder %q, %v", got.Encoder, err)
+	}
+}
+
 // What is given stays, and a resolved request resolves to itself.
 func TestResolveCompareKeeps(t *testing.T) {
 	three := tiny
