@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,7 +16,7 @@ import (
 type AttackRequest struct {
 	Prompt  string           `json:"prompt"`            // 1…MaxPromptRunes characters
 	Model   string           `json:"model,omitempty"`   // a name from GET /v1/models
-	Encoder string           `json:"encoder,omitempty"` // the encoder to mislead; another name for attack.against
+	Encoder string           `json:"encoder,omitempty"` // to mislead, where the method reads one: the same as attack.against
 	Attack  leafserve.Attack `json:"attack"`
 }
 
@@ -58,16 +59,17 @@ func (s *Server) resolveAttack(req AttackRequest) (AttackRequest, error) {
 	if err := checkPrompt("prompt", req.Prompt); err != nil {
 		return req, err
 	}
-	if req.Encoder != "" && req.Attack.Against != "" && req.Encoder != req.Attack.Against {
+	against := req.Attack.Against
+	if req.Encoder != "" && against != "" && req.Encoder != against {
 		return req, leafserve.InvalidField("encoder", "encoder and attack.against name two encoders: keep one")
-	}
-	if req.Attack.Against == "" {
-		req.Attack.Against = req.Encoder
 	}
 	if req.Attack, err = s.cfg.ResolveAttack(req.Prompt, req.Attack); err != nil {
 		return req, err
 	}
-	req.Encoder = req.Attack.Against
+	if req.Attack.Against != "" { // the method reads an encoder
+		req.Attack.Against = cmp.Or(req.Encoder, req.Attack.Against)
+	}
+	req.Encoder = cmp.Or(req.Attack.Against, req.Encoder, model.DefaultEncoder)
 	return req, checkEncoder(model, req.Encoder)
 }
 

@@ -17,7 +17,7 @@ func withAttack(c *httpapi.Config) {
 		if a.Method == "" {
 			a.Method = "leaf"
 		}
-		if a.Against == "" {
+		if a.Against == "" && a.Method == "leaf" {
 			a.Against = "standard"
 		}
 		a.Edits = max(a.Edits, 1)
@@ -35,11 +35,13 @@ func withAttack(c *httpapi.Config) {
 
 func TestAttack(t *testing.T) {
 	w := start(t, nil, withAttack)
-	for _, tc := range []struct{ name, body, encoder string }{
-		{"the default encoder", `{"prompt":"cat"}`, "standard"},
-		{"by encoder", `{"prompt":"cat","encoder":"robust"}`, "robust"},
-		{"by attack.against", `{"prompt":"cat","attack":{"against":"robust"}}`, "robust"},
-		{"both, equal", `{"prompt":"cat","encoder":"robust","attack":{"against":"robust","edits":2}}`, "robust"},
+	for _, tc := range []struct{ name, body, encoder, against string }{
+		{"the default encoder", `{"prompt":"cat"}`, "standard", "standard"},
+		{"by encoder", `{"prompt":"cat","encoder":"robust"}`, "robust", "robust"},
+		{"by attack.against", `{"prompt":"cat","attack":{"against":"robust"}}`, "robust", "robust"},
+		{"both, equal", `{"prompt":"cat","encoder":"robust","attack":{"against":"robust","edits":2}}`, "robust", "robust"},
+		{"a method that reads no encoder", `{"prompt":"cat","attack":{"method":"random"}}`, "robust", ""},
+		{"the same, named", `{"prompt":"cat","encoder":"standard","attack":{"method":"random"}}`, "standard", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := w.do("POST", "/attack", tc.body)
@@ -52,8 +54,8 @@ func TestAttack(t *testing.T) {
 			if r.status != http.StatusOK || got.Model != "tiny" || got.Clean != "cat" || got.Prompt != "ccat" || got.Candidates != 7 {
 				t.Errorf("got %d %s", r.status, r.body)
 			}
-			if got.Encoder != tc.encoder || got.Attack.Against != tc.encoder || got.Drift[tc.encoder].Pooled != 0.5 {
-				t.Errorf("encoder %q, attack %+v, drift %v, want %s in all", got.Encoder, got.Attack, got.Drift, tc.encoder)
+			if got.Encoder != tc.encoder || got.Attack.Against != tc.against || got.Drift[tc.encoder].Pooled != 0.5 {
+				t.Errorf("encoder %q, attack %+v, drift %v, want %s, against %q", got.Encoder, got.Attack, got.Drift, tc.encoder, tc.against)
 			}
 		})
 	}
