@@ -66,6 +66,13 @@ func (g *Graph) Sum(x Value, axes ...int) Value {
 	return g.add("ReduceSum", x.Type, shape, []Value{x, g.Ints(axes...)}, Attr{"keepdims", 1})
 }
 
+// ArgMax gives the place of the largest along the last axis, which goes: the
+// first of equals, int64.
+func (g *Graph) ArgMax(x Value) Value {
+	last := len(x.Shape) - 1
+	return g.add("ArgMax", Int64, slices.Clone(x.Shape[:last]), []Value{x}, Attr{"axis", last}, Attr{"keepdims", 0})
+}
+
 // Softmax normalises along the last axis.
 func (g *Graph) Softmax(x Value) Value {
 	return g.add("Softmax", x.Type, x.Shape, []Value{x}, Attr{"axis", -1})

@@ -30,6 +30,10 @@ func TestShapes(t *testing.T) {
 		{name: "Add 1 to open", build: func(g *Graph) Value { return g.Add(in(g, 1, 4), in(g, Any, 4)) }, want: []int{Any, 4}},
 		{name: "Add misfit", build: func(g *Graph) Value { return g.Add(in(g, 2, 3), in(g, 2)) }, problem: "Add: shapes [2 3] and [2] do not broadcast"},
 		{name: "Softmax", build: func(g *Graph) Value { return g.Softmax(in(g, Any, 7)) }, want: []int{Any, 7}},
+		{name: "Sub", build: func(g *Graph) Value { return g.Sub(in(g, 2, 3), in(g, 4, 1, 3)) }, want: []int{4, 2, 3}},
+		{name: "Sqrt", build: func(g *Graph) Value { return g.Sqrt(in(g, Any, 3)) }, want: []int{Any, 3}},
+		{name: "Sum", build: func(g *Graph) Value { return g.Sum(in(g, Any, 3, 4), 0, 2) }, want: []int{1, 3, 1}},
+		{name: "ArgMax", build: func(g *Graph) Value { return g.ArgMax(in(g, Any, 7)) }, want: []int{Any}},
 		{name: "GELU", build: func(g *Graph) Value { return g.GELU(in(g, Any, 7)) }, want: []int{Any, 7}},
 		{name: "MatMul", build: func(g *Graph) Value { return g.MatMul(in(g, 2, 3), in(g, 3, 4)) }, want: []int{2, 4}},
 		{name: "MatMul batched", build: func(g *Graph) Value { return g.MatMul(in(g, Any, 2, 5, 3), in(g, 3, 4)) }, want: []int{Any, 2, 5, 4}},
@@ -56,6 +60,7 @@ func TestShapes(t *testing.T) {
 		{name: "Gather", build: func(g *Graph) Value { return g.Gather(in(g, 100, 8), in(g, Any, 77)) }, want: []int{Any, 77, 8}},
 		{name: "GatherND", build: func(g *Graph) Value { return g.GatherND(in(g, Any, 77, 8), in(g, Any, 1)) }, want: []int{Any, 8}},
 		{name: "GatherND of rows", build: func(g *Graph) Value { return g.GatherND(in(g, 1, Any, 8), in(g, 1, Any, 1)) }, want: []int{1, Any, 8}},
+		{name: "GatherND of several rows", build: func(g *Graph) Value { return g.GatherND(in(g, Any, 77, 8), in(g, Any, 5, 1)) }, want: []int{Any, 5, 8}},
 		{name: "Pad", build: func(g *Graph) Value { return g.Pad(in(g, Any, 3, 4), []int{0, 1, 0}, []int{0, 1, 2}) }, want: []int{Any, 5, 6}},
 		{name: "ResizeNearest", build: func(g *Graph) Value { return g.ResizeNearest(in(g, Any, 3, 4, 4), g.Ints(1, 3, 9, 9)) }, want: []int{Any, 3, Any, Any}},
 		{name: "MultiHeadAttention", build: func(g *Graph) Value {
@@ -123,6 +128,8 @@ func TestShapesAreNotShared(t *testing.T) {
 	g.Unsqueeze(x, 1)
 	g.MatMul(x, in(g, 2, 4, 7))
 	g.ReshapeKeep(x, 0, Any)
+	g.Sum(x, 1)
+	g.Gradients(g.Sum(g.Mul(x, x), 0, 1, 2), x)
 	if !slices.Equal(x.Shape, []int{2, 3, 4}) {
 		t.Errorf("x has become %v", x.Shape)
 	}

@@ -185,10 +185,15 @@ func (d *Differentiable) check(b Target) error {
 	if l, limit := b.Rows.Shape[0], d.Config.Context-2; l < 1 || l > limit {
 		return fmt.Errorf("%d tokens, want 1 to %d", l, limit)
 	}
-	if len(b.Embedding) != d.Width {
-		return fmt.Errorf("an embedding of %d numbers, want %d", len(b.Embedding), d.Width)
+	return d.CheckTarget(b.Embedding)
+}
+
+// CheckTarget says what keeps an embedding from being a target.
+func (d *Differentiable) CheckTarget(embedding []float32) error {
+	if len(embedding) != d.Width {
+		return fmt.Errorf("an embedding of %d numbers, want %d", len(embedding), d.Width)
 	}
-	if size := euclidean(b.Embedding); !(size > 0) || math.IsInf(size, 0) {
+	if size := euclidean(embedding); !(size > 0) || math.IsInf(size, 0) {
 		return fmt.Errorf("an embedding of length %v has no direction", size)
 	}
 	return nil
