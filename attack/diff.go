@@ -2,6 +2,7 @@ package attack
 
 import (
 	"slices"
+	"unicode/utf8"
 
 	"leafserve"
 )
@@ -69,12 +70,12 @@ func (d *diff) add(kind, s string) {
 func (v *victim) byHand(text string) {
 	shift := 0
 	for _, e := range edits(v.text, newSentence(text)) {
-		after := newSentence(e.put).len()
-		e.at += shift
-		v.apply(e)
-		shift += after - e.cut
+		public := v.text.public(e)
+		public.At += shift
+		v.Edits = append(v.Edits, public)
+		shift += utf8.RuneCountInString(e.put) - e.cut
 	}
-	v.Candidates, v.Valid = 1, 1
+	v.Prompt, v.Candidates, v.Valid = text, 1, 1
 }
 
 // edits gives the fewest edits that make b of a, in order, with places in a.
@@ -118,43 +119,43 @@ func (s step) put() int { return [...]int{keep: 1, replace: 1, remove: 0, insert
 // align gives the cheapest steps from a to b (optimal string alignment): the
 // fewest edits, and of those the ones that keep the most characters.
 func align(a, b []rune) []step {
-	const editCost = 1 << 16 // far over the characters that a text can change
 	width := len(b) + 1
 	best := make([]step, (len(a)+1)*width)
 	row, last, last2 := make([]int, width), make([]int, width), make([]int, width)
-	for i := 0; i <= len(a); i++ {
+	for j := 1; j < width; j++ {
+		row[j], best[j] = row[j-1]+shift, insert
+	}
+	for i, r := range a {
 		last2, last, row = last, row, last2
-		for j := 0; j <= len(b); j++ {
-			if i == 0 && j == 0 {
-				row[0] = 0
+		steps := best[(i+1)*width:][:width]
+		row[0], steps[0] = last[0]+shift, remove
+		for j, q := range b {
+			if r == q {
+				row[j+1] = last[j] // best[…] is keep
 				continue
 			}
-			cost, s := 1<<62, keep
-			consider := func(c int, with step) {
-				if c < cost {
-					cost, s = c, with
-				}
+			cost, s := last[j]+change, replace
+			if c := last[j+1] + shift; c < cost {
+				cost, s = c, remove
 			}
-			if i > 0 && j > 0 {
-				if a[i-1] == b[j-1] {
-					consider(last[j-1], keep)
-				}
-				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-					consider(last2[j-2]+editCost+2, swap)
-				}
-				consider(last[j-1]+editCost+2, replace)
+			if c := row[j] + shift; c < cost {
+				cost, s = c, insert
 			}
-			if i > 0 {
-				consider(last[j]+editCost+1, remove)
+			if i > 0 && j > 0 && r == b[j-1] && a[i-1] == q && last2[j-1]+change <= cost {
+				cost, s = last2[j-1]+change, swap
 			}
-			if j > 0 {
-				consider(row[j-1]+editCost+1, insert)
-			}
-			row[j], best[i*width+j] = cost, s
+			row[j+1], steps[j+1] = cost, s
 		}
 	}
 	return backtrack(best, len(a), len(b))
 }
+
+// Costs of the steps: an edit weighs more than all characters that a text can
+// lose and get.
+const (
+	shift  = 1<<16 + 1 // insert, remove: one character
+	change = 1<<16 + 2 // replace, swap: one lost, one got
+)
 
 // backtrack follows the best last steps from the ends of both texts.
 func backtrack(best []step, i, j int) []step {

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"unicode"
+
+	"leafserve/lexicon"
 )
 
 // typist draws one edit of a text, not yet checked; ok is false where the draw
@@ -111,7 +113,7 @@ func swapTypo(rng *rand.Rand, t *sentence, letters []int) (edit, bool) {
 func keyTypo(rng *rand.Rand, t *sentence, letters []int) (edit, bool) {
 	at := letters[rng.IntN(len(letters))]
 	r := t.rune(at)
-	beside := neighbours[unicode.ToLower(r)]
+	beside := lexicon.Beside(unicode.ToLower(r))
 	if beside == "" {
 		return edit{}, false
 	}
@@ -120,13 +122,6 @@ func keyTypo(rng *rand.Rand, t *sentence, letters []int) (edit, bool) {
 		put = strings.ToUpper(put)
 	}
 	return edit{at, 1, put}, true
-}
-
-// neighbours has the letter keys that touch each letter key.
-var neighbours = map[rune]string{
-	'q': "wa", 'w': "qase", 'e': "wsdr", 'r': "edft", 't': "rfgy", 'y': "tghu", 'u': "yhji", 'i': "ujko", 'o': "iklp", 'p': "ol",
-	'a': "qwsz", 's': "awedxz", 'd': "serfcx", 'f': "drtgvc", 'g': "ftyhbv", 'h': "gyujnb", 'j': "huikmn", 'k': "jiolm", 'l': "kop",
-	'z': "asx", 'x': "zsdc", 'c': "xdfv", 'v': "cfgb", 'b': "vghn", 'n': "bhjm", 'm': "njk",
 }
 
 // lookAlike puts a letter of another script that most fonts draw the same.
@@ -142,8 +137,8 @@ func lookAlike(rng *rand.Rand, t *sentence, letters []int) (edit, bool) {
 // lookAlikes has Cyrillic, Greek, Armenian and other letters by the Latin
 // letter they look like (a choice of Unicode's confusables, UTS 39).
 var lookAlikes = map[rune]string{
-	'a': "аɑ", 'b': "Ьƅ", 'c': "сϲ", 'd': "ԁ", 'e': "еҽ", 'g': "ɡց", 'h': "һհ", 'i': "іɩ", 'j': "јϳ", 'k': "κ", 'l': "ӏ", 'm': "ⅿ",
-	'n': "ո", 'o': "оοօ", 'p': "рρ", 'q': "ԛգ", 'r': "г", 's': "ѕ", 'u': "υս", 'v': "νѵ", 'w': "ԝա", 'x': "хⅹ", 'y': "уγ", 'z': "ᴢ",
+	'a': "аɑ", 'b': "Ьƅ", 'c': "сϲ", 'd': "ԁ", 'e': "еҽ", 'g': "ɡց", 'h': "һհ", 'i': "іɩ", 'j': "јϳ", 'k': "κ", 'l': "ӏ",
+	'n': "ո", 'o': "оοօ", 'p': "рρ", 'q': "ԛգ", 'r': "г", 's': "ѕ", 'u': "υս", 'v': "νѵ", 'w': "ԝա", 'x': "х", 'y': "уγ", 'z': "ᴢ",
 	'A': "АΑ", 'B': "ВΒ", 'C': "СϹ", 'E': "ЕΕ", 'H': "НΗ", 'I': "ІΙ", 'J': "ЈͿ", 'K': "КΚ", 'M': "МΜ", 'N': "Ν", 'O': "ОΟ", 'P': "РΡ",
 	'S': "Ѕ", 'T': "ТΤ", 'X': "ХΧ", 'Y': "ҮΥ", 'Z': "Ζ",
 }

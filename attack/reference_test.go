@@ -1,0 +1,209 @@
+package attack
+
+import (
+	"context"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"leafserve/lexicon"
+)
+
+// naive is LEAF's search as leaf.md §2.3 writes it down, and Charmer's as §3.1
+// does: every candidate is checked in full and scored, invalid ones as the text
+// itself. It draws as Run does.
+func naive(sentence string, index int, score Score, cfg Config) string {
+	rng := newVictim(sentence, index, cfg.Seed).rng
+	s := sentence
+	for range cfg.Edits {
+		slots := all(2*len([]rune(s)) + 1)
+		if cfg.Method == Leaf {
+			slots = sample(rng, len(slots), cfg.Rho)
+		}
+		texts := naiveStage(s, slots, []string{" "}, cfg)
+		scores := naiveScores(texts, index, score)
+		order := all(len(texts))
+		slices.SortStableFunc(order, func(a, b int) int { return -compare(scores[a], scores[b]) })
+		kept := order[:min(len(order), cfg.Rho)]
+		symbols := symbols(cfg.Alphabet)
+		if cfg.Method == Leaf {
+			kept = order[:1]
+			var drawn []string
+			for _, i := range sample(rng, len(symbols), cfg.Rho) {
+				drawn = append(drawn, symbols[i])
+			}
+			symbols = drawn
+		}
+		var worst []int
+		for _, i := range kept {
+			worst = append(worst, slots[i])
+		}
+		texts = naiveStage(s, worst, symbols, cfg)
+		scores = naiveScores(texts, index, score)
+		if len(texts) > 0 {
+			s = texts[slices.Index(scores, slices.Max(scores))]
+		}
+	}
+	return s
+}
+
+// naiveStage makes every candidate, from code points.
+func naiveStage(s string, slots []int, symbols []string, cfg Config) []string {
+	var texts []string
+	runes := []rune(s)
+	for _, slot := range slots {
+		for _, symbol := range symbols {
+			at, on := slot/2, slot%2
+			put := symbol
+			if on == 1 && string(runes[at]) == symbol {
+				put = ""
+			}
+			text := string(runes[:at]) + put + string(runes[at+on:])
+			if !Valid(cfg.Dictionary, cfg.Constraint, s, text) {
+				text = s
+			}
+			texts = append(texts, text)
+		}
+	}
+	if cfg.Method == Charmer && cfg.OffByOne {
+		texts = texts[:len(texts)-min(1, len(texts))]
+	}
+	return texts
+}
+
+func naiveScores(texts []string, index int, score Score) []float64 {
+	scores, _ := score(context.Background(), texts, slices.Repeat([]int{index}, len(texts)))
+	return scores
+}
+
+func all(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i
+	}
+	return list
+}
+
+func compare(a, b float64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// hashScore gives every text and owner one of few values, so that ties are
+// common.
+func hashScore(values uint32) Score {
+	return func(_ context.Context, texts []string, owner []int) ([]float64, error) {
+		scores := make([]float64, len(texts))
+		for i, text := range texts {
+			h := fnv.New32a()
+			h.Write([]byte{byte(owner[i])})
+			h.Write([]byte(text))
+			scores[i] = float64(h.Sum32() % values)
+		}
+		return scores, nil
+	}
+}
+
+// parts of random sentences: words of the dictionary and not, all that the
+// tokenizer treats on its own, other scripts.
+var parts = strings.Split(`a|the|cat|kitchen|cars|blue|dog's|don't|cannot|wanna|well-known|3,5|u.s.|e.g.|"hello"|'tis|(a|b)|x|dogs'|end.|`+
+	`no!|what?|...|--|,|:|;|«so»|’s|café|кот|猫|🐱|İn|ſo|kit|chen|kit chen| |  |`+"\t|\n|\u00a0|A|THE|Dog|`|''|.|'|3.|a.|_x_|@|#1|$3|50%|&amp;|can|not|do|n't", "|")
+
+func randomSentence(rng *rand.Rand, most int) string {
+	var words []string
+	for range rng.IntN(most + 1) {
+		words = append(words, parts[rng.IntN(len(parts))])
+	}
+	return strings.Join(words, []string{" ", " ", " ", ""}[rng.IntN(4)])
+}
+
+// TestRunAsNaive: what is left out of the search never changes what it picks.
+func TestRunAsNaive(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range 400 {
+		cfg := Config{
+			Method: []string{Leaf, Charmer}[rng.IntN(2)], Edits: 1 + rng.IntN(3), Rho: 1 + rng.IntN(60),
+			Constraint: constraints[rng.IntN(3)], OffByOne: rng.IntN(2) == 0, Seed: rng.Uint64(), Dictionary: lexicon.English(),
+			Alphabet: [][]rune{nil, nil, []rune("ab 猫'."), {}}[rng.IntN(4)],
+		}
+		if cfg.Method == Charmer {
+			cfg.Rho = 1 + rng.IntN(4)
+		}
+		var sentences []string
+		for range 1 + rng.IntN(3) {
+			sentences = append(sentences, randomSentence(rng, 6))
+		}
+		score := hashScore([]uint32{2, 7, 1 << 31}[rng.IntN(3)])
+		results, err := Run(context.Background(), sentences, score, cfg)
+		if err != nil {
+			t.Fatalf("case %d: %v", i, err)
+		}
+		for j, s := range sentences {
+			first := slices.Index(sentences, s)
+			if want := naive(s, first, score, cfg); results[j].Prompt != want {
+				t.Fatalf("case %d: Run(%q, %+v) = %q, want %q", i, s, cfg, results[j].Prompt, want)
+			}
+		}
+	}
+}
+
+// TestChangeAsFull: looking only at the words around an edit gives the counts
+// that all words give.
+func TestChangeAsFull(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	has := lexicon.English().Has
+	for range 3000 {
+		checkChange(t, has, randomSentence(rng, 8), rng)
+	}
+}
+
+// checkChange tries some edits of a text in both ways.
+func checkChange(t *testing.T, has func(string) bool, s string, rng *rand.Rand) {
+	t.Helper()
+	text := newSentence(s)
+	c := newChecker(has, text)
+	for range 20 {
+		var e edit
+		if text.len() > 1 && rng.IntN(4) == 0 {
+			at := rng.IntN(text.len() - 1)
+			e = edit{at, 2, text.sub(at+1, at+2) + text.sub(at, at+1)}
+		} else {
+			e = text.slotEdit(rng.IntN(text.slots()), asciiSymbols[rng.IntN(len(asciiSymbols))])
+		}
+		after := newChecker(has, newSentence(text.edited(e)))
+		lost, gained := 0, 0
+		for w := range c.counts {
+			if after.counts[w] == 0 {
+				lost++
+			}
+		}
+		for w := range after.counts {
+			if c.counts[w] == 0 {
+				gained++
+			}
+		}
+		if l, g := c.change(e); l != lost || g != gained {
+			t.Fatalf("change(%q → %q) = %d lost, %d gained, want %d, %d", s, text.edited(e), l, g, lost, gained)
+		}
+	}
+}
+
+func FuzzChange(f *testing.F) {
+	for _, s := range []string{"a dog. a cat", "don't, cannot", "kit chen'", "a\u00a0b .", ""} {
+		f.Add(s, uint64(1))
+	}
+	has := lexicon.English().Has
+	f.Fuzz(func(t *testing.T, s string, seed uint64) {
+		if len(s) > 300 {
+			t.Skip()
+		}
+		checkChange(t, has, strings.ToValidUTF8(s, "?"), rand.New(rand.NewPCG(seed, 0)))
+	})
+}
