@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp"
+
 	"leafserve/internal/leaftest/browser"
 )
 
@@ -33,18 +35,7 @@ func TestAccessible(t *testing.T) {
 	source := axeSource(t)
 	s := newServer(t)
 	p := openPage(t, browser.Start(t), s, "")
-	browser.Eval[bool](p.Page, source+"; true")
-	clean := func(state string) {
-		t.Helper()
-		for _, theme := range []string{"light", "dark"} {
-			t.Run(state+" "+theme, func(t *testing.T) {
-				for _, v := range p.violations(theme) {
-					t.Error(v)
-				}
-				p.shot(strings.ReplaceAll(state, " ", "-") + "-" + theme)
-			})
-		}
-	}
+	clean := axe(p, source)
 
 	clean("empty")
 	s.refuse(refusal{status: http.StatusBadRequest, message: "steps is 0, want a whole number from 1 to 1000", param: "steps"})
@@ -59,7 +50,7 @@ func TestAccessible(t *testing.T) {
 	clean("queued")
 	j.run()
 	j.step(10, 2000)
-	j.preview()
+	j.preview("")
 	p.WaitText(".progress", "Step 10")
 	clean("running")
 	s.stop()
@@ -101,6 +92,71 @@ func TestAccessible(t *testing.T) {
 	j.succeed()
 	p.WaitText(".facts", "Seed")
 	clean("several pictures")
+}
+
+// TestTypoAccessible is TestAccessible for the typo view and the gallery.
+func TestTypoAccessible(t *testing.T) {
+	source := axeSource(t)
+	s := newServer(t)
+	s.gallery.set(refusal{}, whales(5)...)
+	p := openPage(t, browser.Start(t), s, "#method=manual")
+	clean := axe(p, source)
+
+	p.Fill("prompt", owlPrompt)
+	p.Do(chromedp.Click(chromedp.CSS("summary")))
+	p.Fill("own", owlPrompt)
+	p.Click("Break it")
+	p.WaitText("#problem", "there is no typo")
+	clean("own typo refused")
+	p.choose("method", "leaf")
+	clean("typo settings")
+	j := startBreak(s, p, owlPrompt)
+	p.WaitText(".progress", "Waiting")
+	clean("typo queued")
+	j.run()
+	j.found(owl())
+	sharpenAll(j)
+	p.WaitText(".progress", "Step 10")
+	clean("typo running")
+	j.succeedOwl()
+	p.WaitText(".verdict", "Robust held")
+	clean("typo done")
+	startBreak(s, p, owlPrompt).compared(owl(), [2]float64{0.3, 0.4}, bothBroke, true)
+	p.WaitText(".verdict", "too much")
+	clean("typo both broke")
+	startBreak(s, p, owlPrompt).compared(owl(), [2]float64{0.9, 0.9}, bothHeld, true)
+	p.WaitText(".verdict", "little")
+	clean("typo both held")
+	startBreak(s, p, owlPrompt)
+	p.Click("Cancel")
+	p.WaitText("#result", "Cancelled")
+	clean("typo cancelled")
+	browser.Eval[bool](p.Page, `(location.hash = '#model=large', true)`)
+	p.WaitText("#break-note", "needs a model")
+	clean("one encoder")
+	browser.Eval[bool](p.Page, `(location.hash = '#view=gallery', true)`)
+	p.WaitText("#gallery-note", "5 pictures")
+	clean("gallery")
+	browser.Eval[bool](p.Page, `(location.hash = '#view=gallery&q=nothing', true)`)
+	p.WaitText("#gallery-note", "Nothing looks like")
+	clean("gallery nothing")
+}
+
+// axe loads axe-core's script and gives the check of a state in both themes.
+func axe(p *page, source string) (clean func(state string)) {
+	browser.Eval[bool](p.Page, source+"; true")
+	t := p.T.(*testing.T)
+	return func(state string) {
+		t.Helper()
+		for _, theme := range []string{"light", "dark"} {
+			t.Run(state+" "+theme, func(t *testing.T) {
+				for _, v := range p.violations(theme) {
+					t.Error(v)
+				}
+				p.shot(strings.ReplaceAll(state, " ", "-") + "-" + theme)
+			})
+		}
+	}
 }
 
 // violations gives what axe finds in the page, one text a rule.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"leafserve/internal/leaftest/browser"
 )
@@ -69,6 +70,33 @@ func (p *page) reload() {
 	p.T.Helper()
 	p.Do(chromedp.Reload())
 	p.Wait(`document.querySelector('#model').value`)
+}
+
+// choose picks an option as a person does with the arrow keys.
+func (p *page) choose(id, value string) {
+	p.T.Helper()
+	p.Do(chromedp.Focus(chromedp.ID(id)))
+	down := browser.Eval[int](p.Page, fmt.Sprintf(`[...document.getElementById(%[1]q).options].findIndex(o => o.value === %[2]q) - document.getElementById(%[1]q).selectedIndex`, id, value))
+	for ; down > 0; down-- {
+		p.Press(kb.ArrowDown)
+	}
+	for ; down < 0; down++ {
+		p.Press(kb.ArrowUp)
+	}
+	browser.Is(p.Page, fmt.Sprintf(`document.getElementById(%q).value`, id), value)
+}
+
+// fits checks that nothing is wider than a phone of 320 pixels and no target
+// lower than 44.
+func (p *page) fits(state string) {
+	p.T.Helper()
+	if wide := browser.Eval[string](p.Page, `[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 320 && !e.closest('.strip, .vh')).map(e => e.outerHTML.slice(0, 80)).join('\n')`); wide != "" {
+		p.T.Errorf("%s: wider than 320 pixels:\n%s", state, wide)
+	}
+	if low := browser.Eval[string](p.Page, `[...document.querySelectorAll('button, a[href], input, select, summary')].filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 44).map(e => e.outerHTML.slice(0, 80)).join('\n')`); low != "" {
+		p.T.Errorf("%s: targets lower than 44 pixels:\n%s", state, low)
+	}
+	p.shot("phone-" + state)
 }
 
 // shot leaves a picture of the whole page where -shots says.

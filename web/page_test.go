@@ -17,12 +17,7 @@ import (
 // TestPage drives the page in a real browser. Each scenario has its own server
 // and its own tab, with nothing stored.
 func TestPage(t *testing.T) {
-	chromium := browser.Start(t)
-	for _, tc := range []struct {
-		name     string
-		fragment string // of the address that is opened
-		run      func(*testing.T, *server, *page)
-	}{
+	runAll(t, []scenario{
 		{"makes a picture with progress", "", makesPicture},
 		{"several pictures take turns", "", severalPictures},
 		{"another model", "", anotherModel},
@@ -53,7 +48,19 @@ func TestPage(t *testing.T) {
 		{"phone of 320 pixels", "", phone},
 		{"theme is kept", "", themeKept},
 		{"print", "", print},
-	} {
+	})
+}
+
+// scenario is what a person does with the page.
+type scenario struct {
+	name     string
+	fragment string // of the address that is opened
+	run      func(*testing.T, *server, *page)
+}
+
+func runAll(t *testing.T, scenarios []scenario) {
+	chromium := browser.Start(t)
+	for _, tc := range scenarios {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newServer(t)
 			tc.run(t, s, openPage(t, chromium, s, tc.fragment))
@@ -64,10 +71,27 @@ func TestPage(t *testing.T) {
 // start asks for a picture and gives its job, which the page shows as queued.
 func start(s *server, p *page, prompt string) *job {
 	s.t.Helper()
+	return startBy(s, p, prompt, "Make picture")
+}
+
+// startBreak is start for a comparison.
+func startBreak(s *server, p *page, prompt string) *job {
+	s.t.Helper()
+	return startBy(s, p, prompt, "Break it")
+}
+
+func startBy(s *server, p *page, prompt, button string) *job {
+	s.t.Helper()
 	p.Fill("prompt", prompt)
-	p.Click("Make picture")
+	p.Click(button)
+	return shown(s, p)
+}
+
+// shown waits until the page shows the next job.
+func shown(s *server, p *page) *job {
+	s.t.Helper()
 	j := s.next()
-	p.Wait(fmt.Sprintf(`location.hash.includes("job=%s")`, j.ID))
+	p.Wait(fmt.Sprintf(`new URLSearchParams(location.hash.slice(1)).get('job') === %q`, j.ID))
 	s.nextListen()
 	return j
 }
@@ -88,7 +112,7 @@ func makesPicture(t *testing.T, s *server, p *page) {
 	j.run()
 	p.WaitText(".progress", "Reading the prompt…")
 	j.step(10, 2200)
-	j.preview()
+	j.preview("")
 	p.WaitText(".progress", "Step 10 of 25 · about 3 s left")
 	p.Wait(`document.querySelector('.pic:not(.blank)').src.startsWith('data:image/png')`)
 	browser.Is(p.Page, `document.querySelector('progress').value`, 10)
@@ -372,36 +396,26 @@ func cutPrompt(t *testing.T, s *server, p *page) {
 
 func phone(t *testing.T, s *server, p *page) {
 	p.Do(chromedp.EmulateViewport(320, 640))
-	fits := func(state string) {
-		t.Helper()
-		if wide := browser.Eval[string](p.Page, `[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 320 && !e.closest('.strip, .vh')).map(e => e.outerHTML.slice(0, 80)).join('\n')`); wide != "" {
-			t.Errorf("%s: wider than 320 pixels:\n%s", state, wide)
-		}
-		if low := browser.Eval[string](p.Page, `[...document.querySelectorAll('button, a, input, select, summary')].filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 44).map(e => e.outerHTML.slice(0, 80)).join('\n')`); low != "" {
-			t.Errorf("%s: targets lower than 44 pixels:\n%s", state, low)
-		}
-		p.shot("phone-" + state)
-	}
-	fits("empty")
+	p.fits("empty")
 	p.Do(chromedp.Click(chromedp.CSS("summary")))
-	fits("settings")
+	p.fits("settings")
 	p.Do(chromedp.Click(chromedp.CSS("summary")))
 	j := start(s, p, "a 3d rockett 🚀 "+strings.Repeat("w", 60))
 	j.run()
 	j.step(20, 1000)
-	j.preview()
+	j.preview("")
 	p.WaitText(".progress", "Step 20")
-	fits("running")
+	p.fits("running")
 	s.stop()
 	p.WaitText("#conn", "No connection")
-	fits("lost")
+	p.fits("lost")
 	s.start()
 	p.Click("Try now")
 	j.succeed()
 	p.WaitText(".facts", "Seed")
 	p.advance(4000)
 	browser.Is(p.Page, `document.querySelector('.pic').getBoundingClientRect().width`, 192)
-	fits("done")
+	p.fits("done")
 }
 
 func themeKept(t *testing.T, s *server, p *page) {

@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"leafserve"
+	"leafserve/attack"
 	"leafserve/internal/leaftest/browser"
 	"leafserve/web"
 )
@@ -30,10 +32,11 @@ type server struct {
 	t       *testing.T
 	addr    string
 	http    *http.Server
-	created chan *job   // jobs that POST /generate made
+	created chan *job   // jobs that POST /generate and POST /compare made
 	listens chan listen // streams that were opened
 
 	hideModels atomic.Bool // GET /v1/models answers 503
+	gallery    gallery
 
 	mu       sync.Mutex
 	jobs     map[string]*job
@@ -108,10 +111,16 @@ func (s *server) routes() http.Handler {
 		page.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("GET /images/{name}", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFile(w, r, "testdata/rocket.png")
+		name := "testdata/rocket.png"
+		if strings.Contains(r.PathValue("name"), "broke") {
+			name = "testdata/broke.png"
+		}
+		http.ServeFile(w, r, name)
 	})
 	mux.HandleFunc("GET /v1/models", s.getModels)
-	mux.HandleFunc("POST /generate", s.postGenerate)
+	mux.HandleFunc("POST /generate", func(w http.ResponseWriter, r *http.Request) { s.post(w, r, "generate") })
+	mux.HandleFunc("POST /compare", func(w http.ResponseWriter, r *http.Request) { s.post(w, r, "compare") })
+	mux.HandleFunc("GET /search", s.gallery.search)
 	mux.HandleFunc("GET /jobs/{id}", s.getJob)
 	mux.HandleFunc("DELETE /jobs/{id}", s.deleteJob)
 	mux.HandleFunc("GET /jobs/{id}/events", s.getEvents)
@@ -133,7 +142,8 @@ func (s *server) getModels(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": models})
 }
 
-func (s *server) postGenerate(w http.ResponseWriter, r *http.Request) {
+// post takes a request for a job of a kind.
+func (s *server) post(w http.ResponseWriter, r *http.Request, kind string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := r.Header.Get("Idempotency-Key")
@@ -148,16 +158,22 @@ func (s *server) postGenerate(w http.ResponseWriter, r *http.Request) {
 	}
 	var req leafserve.Request
 	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
-		s.t.Errorf("POST /generate: %v", err)
+		s.t.Errorf("POST /%s: %v", kind, err)
 	}
 	model := slices.IndexFunc(models, func(m leafserve.ModelInfo) bool { return m.Name == req.Model })
-	req, err := req.Resolve(models[max(0, model)])
+	resolve := req.Resolve
+	if kind == "compare" {
+		resolve = func(m leafserve.ModelInfo) (leafserve.Request, error) { return req.ResolveCompare(m, attack.Resolve) }
+	}
+	req, err := resolve(models[max(0, model)])
 	if err != nil {
-		writeError(w, refusal{status: http.StatusBadRequest, message: err.Error(), param: "steps"})
+		var e *leafserve.Error
+		errors.As(err, &e)
+		writeError(w, refusal{status: http.StatusBadRequest, message: err.Error(), param: e.Param})
 		return
 	}
 	if s.byKey[key] == nil {
-		s.created <- s.enqueue(key, r.Header, req)
+		s.created <- s.enqueue(kind, key, r.Header, req)
 	}
 	if no.status == 0 {
 		panic(http.ErrAbortHandler)
@@ -166,8 +182,8 @@ func (s *server) postGenerate(w http.ResponseWriter, r *http.Request) {
 }
 
 // enqueue makes a queued job. The caller holds s.mu.
-func (s *server) enqueue(key string, header http.Header, req leafserve.Request) *job {
-	j := &job{s: s, header: header, changed: make(chan struct{}), Job: leafserve.Job{ID: fmt.Sprintf("j%d", len(s.byKey)+1), Kind: "generate",
+func (s *server) enqueue(kind, key string, header http.Header, req leafserve.Request) *job {
+	j := &job{s: s, header: header, changed: make(chan struct{}), Job: leafserve.Job{ID: fmt.Sprintf("j%d", len(s.byKey)+1), Kind: kind,
 		State: leafserve.StateQueued, Request: req, Progress: leafserve.Progress{Steps: *req.Steps}, Images: []leafserve.Image{}, Queue: &leafserve.QueueInfo{Position: s.ahead}}}
 	s.jobs[j.ID], s.byKey[key] = j, j
 	j.emit("state", leafserve.StateEvent{State: j.State, Queue: j.Queue})
@@ -268,14 +284,15 @@ func (j *job) step(n int, etaMS float64) {
 	j.emit("step", leafserve.StepEvent{Step: n, Steps: j.Progress.Steps, ETAMS: etaMS})
 }
 
-func (j *job) preview() {
+// preview shows a picture at work; cell is the one of a comparison, or "".
+func (j *job) preview(cell string) {
 	j.s.mu.Lock()
 	defer j.s.mu.Unlock()
 	b, err := os.ReadFile("testdata/preview.png")
 	if err != nil {
 		j.s.t.Error(err)
 	}
-	j.emit("preview", leafserve.PreviewEvent{Step: j.Progress.Step, Image: "data:image/png;base64," + base64.StdEncoding.EncodeToString(b)})
+	j.emit("preview", leafserve.PreviewEvent{Step: j.Progress.Step, Image: "data:image/png;base64," + base64.StdEncoding.EncodeToString(b), Cell: cell})
 }
 
 func (j *job) fail(message string) {
@@ -305,7 +322,7 @@ func (j *job) succeed() {
 }
 
 // next gives the next job that the page made.
-func (s *server) next() *job { s.t.Helper(); return receive(s.t, s.created, "a POST /generate") }
+func (s *server) next() *job { s.t.Helper(); return receive(s.t, s.created, "a POST of a job") }
 
 // nextListen gives the next event stream that the page opened.
 func (s *server) nextListen() listen {
