@@ -1,6 +1,7 @@
 package lexicon_test
 
 import (
+	"slices"
 	"testing"
 
 	"leafserve/lexicon"
@@ -44,4 +45,56 @@ func TestCorrect(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCorrectTellsWhatItChanged(t *testing.T) {
+	got, fixes := lexicon.English().Correct("É: a  kit chen, teh Yelow cat")
+	want := []lexicon.Fix{{At: 6, From: "kit chen", To: "kitchen"}, {At: 16, From: "teh", To: "the"}}
+	if got != "É: a  kitchen, the Yelow cat" || !slices.Equal(fixes, want) {
+		t.Errorf("Correct = %q, %+v, want %+v", got, fixes, want)
+	}
+}
+
+func TestSuggest(t *testing.T) {
+	for _, tc := range []struct{ word, want string }{
+		{"backgorund", "background"}, {"Backgorund", "background"}, {"onthe", "on the"}, {"background", ""}, {"xq", ""},
+		{"", ""}, {"two words", ""}, {"zzzzzzzzzzz", ""}, {" teh", ""}, {"kit-chen", ""},
+	} {
+		got, ok := lexicon.English().Suggest(tc.word)
+		if got != tc.want || ok != (tc.want != "") {
+			t.Errorf("Suggest(%q) = %q, %v, want %q", tc.word, got, ok, tc.want)
+		}
+	}
+}
+
+func FuzzCorrect(f *testing.F) {
+	for _, s := range []string{"a kit chen onthe blue backgorund", "É’s don’t 'x' \xff\xfe", "İſ K é́", "a\u0301b", "🐱yelow猫", "''''", "A.B-c_d"} {
+		f.Add(s)
+	}
+	d := lexicon.English()
+	f.Fuzz(func(t *testing.T, text string) {
+		if len(text) > 300 {
+			t.Skip()
+		}
+		got, fixes := d.Correct(text)
+		runes, shift := []rune(text), 0
+		var out []rune
+		done := 0
+		for _, fix := range fixes {
+			from := []rune(fix.From)
+			if fix.At < done || fix.At+len(from) > len(runes) || string(runes[fix.At:fix.At+len(from)]) != string(from) || fix.To == "" {
+				t.Fatalf("Correct(%q): %+v does not fit", text, fix)
+			}
+			out = append(append(out, runes[done:fix.At]...), []rune(fix.To)...)
+			done = fix.At + len(from)
+			shift += len(fix.To) - len(fix.From)
+		}
+		out = append(out, runes[done:]...)
+		if string(out) != string([]rune(got)) || len(got) != len(text)+shift {
+			t.Errorf("Correct(%q) = %q, the fixes %+v give %q", text, got, fixes, string(out))
+		}
+		if len(fixes) == 0 && got != text {
+			t.Errorf("Correct(%q) = %q without a fix", text, got)
+		}
+	})
 }
