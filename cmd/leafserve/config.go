@@ -40,12 +40,13 @@ type Config struct {
 
 // HTTPConfig is how the server listens.
 type HTTPConfig struct {
-	Addr   string         // host:port; port 0 takes a free one
-	Redis  string         // URL; "" is the embedded one
-	Hosts  []string       // names that requests over loopback may use, besides addresses and localhost
-	Limits httpapi.Limits // of what computes while the client waits
-	Body   int64          // largest request body, bytes
-	Grace  time.Duration  // for waiting requests when the server stops
+	Addr    string         // host:port; port 0 takes a free one
+	Redis   string         // URL; "" is the embedded one
+	Hosts   []string       // names that requests over loopback may use, besides addresses and localhost
+	Limits  httpapi.Limits // of what computes while the client waits
+	Body    int64          // largest request body, bytes
+	Prompts int            // of one comparison
+	Grace   time.Duration  // for waiting requests when the server stops
 }
 
 // LogConfig is how the program tells what it does.
@@ -59,7 +60,7 @@ func DefaultConfig() *Config {
 	return &Config{
 		Model:   builtin.Name,
 		Runtime: ort.Config{Provider: "auto"},
-		HTTP:    HTTPConfig{Addr: "127.0.0.1:8080", Limits: httpapi.DefaultLimits(), Body: 16 << 20, Grace: 30 * time.Second},
+		HTTP:    HTTPConfig{Addr: "127.0.0.1:8080", Limits: httpapi.DefaultLimits(), Body: 16 << 20, Prompts: leafserve.MaxComparePrompts, Grace: 30 * time.Second},
 		Queue:   queue.DefaultConfig(),
 		Worker:  queue.DefaultWorkerConfig(),
 		Log:     LogConfig{Level: "info", Format: "text"},
@@ -98,6 +99,7 @@ func httpFlags(cmd *cobra.Command, cfg *Config) {
 	cmd.Flags().IntVar(&cfg.HTTP.Limits.AtOnce, "compute-at-once", cfg.HTTP.Limits.AtOnce, "requests to /encode, /attack and /invert that run at once")
 	cmd.Flags().IntVar(&cfg.HTTP.Limits.PerMinute, "texts-per-minute", cfg.HTTP.Limits.PerMinute, "texts that one address may have read a minute by these")
 	cmd.Flags().Int64Var(&cfg.HTTP.Body, "max-body", cfg.HTTP.Body, "largest request body in bytes")
+	cmd.Flags().IntVar(&cfg.HTTP.Prompts, "max-prompts", cfg.HTTP.Prompts, fmt.Sprintf("prompts of one comparison, at most %d", leafserve.MaxComparePrompts))
 	cmd.Flags().DurationVar(&cfg.HTTP.Grace, "grace", cfg.HTTP.Grace, "how long waiting requests may go on after SIGTERM")
 }
 
@@ -212,7 +214,7 @@ func (c *Config) checkService() error {
 		v    int64
 	}{
 		{"max-queued", int64(c.Queue.MaxQueued)}, {"lease", int64(c.Queue.Lease)}, {"max-attempts", int64(c.Queue.MaxAttempts)},
-		{"result-ttl", int64(c.Queue.ResultTTL)}, {"max-body", c.HTTP.Body}, {"grace", int64(c.HTTP.Grace)}, {"worker-grace", int64(c.Worker.Grace)},
+		{"result-ttl", int64(c.Queue.ResultTTL)}, {"max-body", c.HTTP.Body}, {"max-prompts", int64(c.HTTP.Prompts)}, {"grace", int64(c.HTTP.Grace)}, {"worker-grace", int64(c.Worker.Grace)},
 	} {
 		if f.v < 0 {
 			return leafserve.InvalidField(f.flag, "--%s is below 0", f.flag)
