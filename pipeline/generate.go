@@ -141,11 +141,22 @@ func (m *Model) condition(ctx context.Context, r leafserve.Request) (cond, uncon
 	if err != nil {
 		return cond, uncond, c, err
 	}
-	c = leafserve.Conditioning{Encoder: r.Encoder, Tokens: []leafserve.Token{}, Truncated: prompt.Truncated, Chunks: 1}
-	for _, t := range prompt.Tokens {
-		c.Tokens = append(c.Tokens, leafserve.Token(t))
-	}
+	c = leafserve.Conditioning{Encoder: r.Encoder, Tokens: publicTokens(prompt), Truncated: prompt.Truncated, Chunks: 1}
 	return positives[0].Hidden, negatives[0].Hidden, c, nil
+}
+
+// publicTokens are a prompt's tokens as a job shows them, never nil.
+func publicTokens(p textenc.Prompt) []leafserve.Token {
+	tokens := make([]leafserve.Token, len(p.Tokens))
+	for i, t := range p.Tokens {
+		tokens[i] = leafserve.Token(t)
+	}
+	return tokens
+}
+
+// batchSize is how many pictures like r's fit in memory together.
+func (m *Model) batchSize(r leafserve.Request) int {
+	return max(1, m.Info.MaxPixels/(*r.Width**r.Height))
 }
 
 // denoise makes the latents [N,4,h,w] of all items.
@@ -160,7 +171,7 @@ func (m *Model) denoise(ctx context.Context, r leafserve.Request, items []item, 
 			return tensor.Tensor{}, &leafserve.Error{Kind: leafserve.Invalid, Err: err}
 		}
 	}
-	size := max(1, m.Info.MaxPixels/(*r.Width**r.Height))
+	size := m.batchSize(r)
 	steps := len(schedule.Timesteps)
 	var latents []tensor.Tensor
 	for from := 0; from < len(items); from += size {
