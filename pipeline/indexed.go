@@ -49,12 +49,9 @@ func (f *Folder) Space() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 
-// Direction is a text's place in the CLIP space, by one of the encoders. The
-// error is Invalid, about q, where the model has no CLIP.
+// Direction is a text's place in the space of the model's CLIP, by one of the
+// encoders. Errors are those of Encode.
 func (e Encoders) Direction(ctx context.Context, encoder, text string) (gallery.Embedding, error) {
-	if enc := e[encoder]; enc != nil && !enc.Projects() {
-		return nil, leafserve.InvalidField("q", "this model has no CLIP beside it, so its pictures cannot be searched by text: leave q out for the newest")
-	}
 	out, err := e.Encode(ctx, encoder, []string{text}, []string{"projected"}, 0)
 	if err != nil {
 		return nil, err

@@ -74,6 +74,8 @@ type service struct {
 	log    *slog.Logger
 	out    io.Writer
 	folder *pipeline.Folder
+	space  string                            // of the model's CLIP, "" for none
+	index  *gallery.Index                    // of the stored pictures
 	loaded atomic.Pointer[pipeline.Encoders] // nil until the weights are there
 }
 
@@ -81,6 +83,9 @@ type service struct {
 // probes are answered and jobs are taken; GET /readyz tells the difference.
 func (s *service) run(ctx context.Context) (err error) {
 	if s.folder, err = s.cfg.describe(); err != nil {
+		return err
+	}
+	if s.space, err = s.folder.Space(); err != nil {
 		return err
 	}
 	data, err := s.cfg.dataDir()
@@ -92,6 +97,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.index = pictures.Index()
 	var listener net.Listener
 	if s.roles.http {
 		if listener, err = net.Listen("tcp", s.cfg.HTTP.Addr); err != nil {
@@ -125,6 +131,7 @@ func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Ser
 		Models:   []leafserve.ModelInfo{s.folder.Info},
 		Resolve:  s.folder.Resolve,
 		Encode:   s.encode,
+		Search:   s.search,
 		Page:     web.Files(),
 		Ready:    []httpapi.Check{{Name: "model", Run: func(context.Context) error { _, err := s.encoders(); return err }}},
 		Log:      s.log,
@@ -190,7 +197,7 @@ func (s *service) work(ctx context.Context, q *queue.Queue, pictures *gallery.Fo
 		s.greet(listener.Addr())
 	}
 	if s.roles.worker {
-		return queue.NewWorker(q, model.Runner(pictures), s.cfg.Worker).Run(ctx)
+		return queue.NewWorker(q, model.Indexed(model.Runner(pictures), pictures, s.index), s.cfg.Worker).Run(ctx)
 	}
 	<-ctx.Done()
 	return nil
@@ -216,7 +223,8 @@ leafserve is ready.
 // sweepEvery is how often expired pictures are looked for.
 const sweepEvery = 10 * time.Minute
 
-// sweep deletes pictures when their job can no longer be read.
+// sweep deletes pictures when their job can no longer be read; a process that
+// answers searches forgets them, too.
 func (s *service) sweep(ctx context.Context, pictures *gallery.Folder) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -227,6 +235,11 @@ func (s *service) sweep(ctx context.Context, pictures *gallery.Folder) error {
 			s.log.Warn("expired pictures not removed", "err", err)
 		case n > 0:
 			s.log.Info("expired pictures removed", "n", n)
+		}
+		if s.roles.http {
+			if _, err := s.index.Prune(); err != nil {
+				s.log.Warn("expired pictures not taken out of the gallery", "err", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
