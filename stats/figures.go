@@ -27,28 +27,34 @@ func Similarity(c leafserve.Case, arm string) float64 { return number(c.Arms[arm
 
 // Pooled is the drift of the pooled embedding, 0 for none.
 func Pooled(c leafserve.Case, arm string) float64 {
-	if d, ok := driftOf(c, arm); ok {
-		return d.Pooled
-	}
-	return math.NaN()
+	return ofDrift(c, arm, func(d leafserve.Drift) float64 { return d.Pooled })
 }
 
 // Hidden is the drift of the states that the UNet reads, 0 for none.
 func Hidden(c leafserve.Case, arm string) float64 {
-	if d, ok := driftOf(c, arm); ok {
-		return d.Hidden
-	}
-	return math.NaN()
+	return ofDrift(c, arm, func(d leafserve.Drift) float64 { return d.Hidden })
 }
 
-// driftOf gives how far the arm moved under its own typo, or under the one
-// that all arms share.
-func driftOf(c leafserve.Case, arm string) (leafserve.Drift, bool) {
+// PooledL2 is the L2 distance of the pooled embeddings.
+func PooledL2(c leafserve.Case, arm string) float64 {
+	return ofDrift(c, arm, func(d leafserve.Drift) float64 { return d.PooledL2 })
+}
+
+// HiddenL2 is the L2 distance of the states that the UNet reads.
+func HiddenL2(c leafserve.Case, arm string) float64 {
+	return ofDrift(c, arm, func(d leafserve.Drift) float64 { return d.HiddenL2 })
+}
+
+// ofDrift reads how far the arm moved under its own typo, or under the one that
+// all arms share.
+func ofDrift(c leafserve.Case, arm string, read func(leafserve.Drift) float64) float64 {
 	if own := c.Arms[arm].Attacked.Drift; own != nil {
-		return *own, true
+		return read(*own)
 	}
-	d, ok := c.Attack.Drift[arm]
-	return d, ok
+	if d, ok := c.Attack.Drift[arm]; ok {
+		return read(d)
+	}
+	return math.NaN()
 }
 
 func number(p *float64) float64 {

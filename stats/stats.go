@@ -6,7 +6,7 @@
 // could have moved it. Summarize applies them to every figure of a list of
 // cases, VerdictOf says in a sentence how one case went.
 //
-// Everything is deterministic: the same values in the same order give the same
+// Everything is deterministic: the same values in any order give the same
 // interval, and a value that is missing (NaN) is left out of the count, never
 // counted as zero. Nothing here panics on an empty list.
 package stats
@@ -41,6 +41,10 @@ func Mean(values []float64) leafserve.Estimate {
 	n := len(values)
 	if n == 0 {
 		return leafserve.Estimate{}
+	}
+	slices.Sort(values)
+	if v := values[0]; v == values[n-1] {
+		return leafserve.Estimate{Mean: v, Low: v, High: v, N: n}
 	}
 	means := resample(values)
 	tail := tailOf(n)
@@ -89,9 +93,7 @@ func Chance(difference leafserve.Estimate) bool {
 	return difference.N < 6 || difference.Low <= 0 && difference.High >= 0
 }
 
-// resample gives the sorted means of Resamples lists drawn from values. The
-// draws depend on the length alone, so all figures of the same cases see the
-// same resampled cases.
+// resample gives the sorted means of Resamples lists drawn from values.
 func resample(values []float64) []float64 {
 	source := rand.NewPCG(Seed, 0)
 	n := len(values)

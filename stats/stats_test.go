@@ -96,6 +96,13 @@ func TestMean(t *testing.T) {
 	}
 }
 
+func TestMeanOfAnyOrder(t *testing.T) {
+	a, b := stats.Mean([]float64{0.1, 0.7, 0.2, 0.9}), stats.Mean([]float64{0.9, 0.2, 0.1, 0.7})
+	if a != b {
+		t.Errorf("the order of values changes their mean from %+v to %+v", a, b)
+	}
+}
+
 func TestDifference(t *testing.T) {
 	a, b := []float64{0.9, 0.8, nan, 0.7}, []float64{0.4, 0.3, 0.1, 0.2}
 	if got, want := stats.Difference(a, b), (leafserve.Estimate{Mean: 0.5, Low: 0.5, High: 0.5, N: 3}); !near(got, want) {

@@ -64,6 +64,14 @@ type Page struct {
 // knows the models. The scripts run before those of the page.
 func Open(t testing.TB, browser context.Context, site, fragment string, scripts ...string) *Page {
 	t.Helper()
+	p := Visit(t, browser, site, fragment, scripts...)
+	p.Wait(`document.querySelector('#model').value`)
+	return p
+}
+
+// Visit opens any page, site/path, in a new tab and returns when it is loaded.
+func Visit(t testing.TB, browser context.Context, site, path string, scripts ...string) *Page {
+	t.Helper()
 	ctx, stop := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(stop)
 	p := &Page{t, ctx, site}
@@ -73,8 +81,7 @@ func Open(t testing.TB, browser context.Context, site, fragment string, scripts 
 			t.Fatal(err)
 		}
 	}
-	p.Do(chromedp.Navigate(p.Site + "/" + fragment))
-	p.Wait(`document.querySelector('#model').value`)
+	p.Do(chromedp.Navigate(p.Site + "/" + path))
 	return p
 }
 
