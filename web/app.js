@@ -7,7 +7,7 @@ import { address, fieldOf, known, readAddress, readSettings, request, tell, useM
 import { hideBanner, tryNow, waitForServer, watchConnection } from './connection.js';
 import { emptyView, isLive, singleView, thumbView } from './views.js';
 import { compareView, listView } from './compare.js';
-import { offerGallery, showGallery } from './gallery.js';
+import { find, offerGallery, offerReaders, showGallery } from './gallery.js';
 
 /* ── jobs ── */
 const jobs = new Map(); // id → entry { job, ui, view, thumb, last, stop }: the jobs of this tab
@@ -182,8 +182,11 @@ async function cancel(entry) {
   }
 }
 
-/** The tab's jobs live through a reload, and their prompts and seeds through a restart of the server. */
-const remember = () => keep(sessionStorage, 'jobs', JSON.stringify([...jobs.values()].slice(-24).map(e => e.job)));
+/** The tab's jobs live through a reload, and their prompts and seeds through a restart of the server: as many of the last as there is room for. */
+function remember() {
+  const last = [...jobs.values()].slice(-24).map(e => e.job);
+  while (last.length && !keep(sessionStorage, 'jobs', JSON.stringify(last))) last.shift();
+}
 function recall() {
   try { JSON.parse(kept(sessionStorage, 'jobs') ?? '[]').forEach(track); } catch { /* kept by another version of the page */ }
 }
@@ -253,7 +256,8 @@ async function start() {
     clearTimeout(typing);
     typing = setTimeout(writePlace, 400); // browsers limit how often the address may change
   };
-  $('search').onsubmit = e => { e.preventDefault(); location.hash = new URLSearchParams({ view: 'gallery', q: $('q').value.trim() }); };
+  $('search').onsubmit = e => { e.preventDefault(); find(); };
+  $('reader').onchange = find;
   addEventListener('keydown', onKey);
   watchConnection();
   addEventListener('hashchange', route);
@@ -263,6 +267,7 @@ async function start() {
   await loadModels();
   readSettings();
   empty.update();
+  offerReaders();
   writePlace();
 }
 start();

@@ -22,8 +22,8 @@ function diffLine(diff) {
 }
 const FOUND_BY = { leaf: 'LEAF', charmer: 'Charmer', keyboard: 'trying neighbouring keys', swap: 'swapping letters', homoglyph: 'trying look-alikes', random: 'chance' };
 function foundText({ method, candidates, ms, edits }) {
-  const hidden = [...new Set(edits.map(e => e.to ?? '').filter(c => c && !/^[\x21-\x7e]+$/.test(c)))];
-  const codes = hidden.map(c => ` “${c}” is ${[...c].map(r => 'U+' + r.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')).join(' ')}.`);
+  const plain = /^[\x21-\x7e]$/, alike = edits.filter(e => plain.test(e.from) && e.to && !plain.test(e.to));
+  const codes = alike.map(e => ` “${e.to}” is U+${e.to.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}.`);
   return (method === 'manual' ? 'Your own typo.' : `Found by ${FOUND_BY[method] ?? method}: ${plural(candidates, 'candidate', 'candidates')} tried in ${time(ms)}.`) + codes.join('');
 }
 /** The prompt, its edit as soon as it is known, and what there is to say where no edit was allowed. */

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -103,7 +104,8 @@ type stored struct {
 type gallery struct {
 	mu       sync.Mutex
 	pictures []stored
-	refusal  refusal // instead of an answer
+	asked    []string // queries, as in an address
+	refusal  refusal  // instead of an answer
 }
 
 func (g *gallery) set(refused refusal, pictures ...stored) {
@@ -115,6 +117,7 @@ func (g *gallery) set(refused refusal, pictures ...stored) {
 func (g *gallery) search(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.asked = append(g.asked, r.URL.RawQuery)
 	if g.pictures == nil {
 		writeError(w, refusal{status: http.StatusNotFound, message: "this server keeps no gallery"})
 		return
@@ -129,5 +132,13 @@ func (g *gallery) search(w http.ResponseWriter, r *http.Request) {
 			hits = append(hits, p)
 		}
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"data": hits})
+	encoder := cmp.Or(r.FormValue("encoder"), models[0].DefaultEncoder)
+	writeJSON(w, http.StatusOK, map[string]any{"data": hits, "model": models[0].Name, "encoder": encoder})
+}
+
+// last gives the last query.
+func (g *gallery) last() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.asked[len(g.asked)-1]
 }

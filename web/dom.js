@@ -53,6 +53,6 @@ export async function copy(text, what) {
     $('copybox-text').select();
   }
 }
-/** What the browser keeps for this page; private windows may refuse, then nothing is kept. */
-export function keep(store, key, value) { try { store.setItem(key, value); } catch { /* not kept */ } }
+/** What the browser keeps for this page. keep says whether it did: private windows may refuse, and the room is limited. */
+export function keep(store, key, value) { try { store.setItem(key, value); return true; } catch { return false; } }
 export function kept(store, key) { try { return store.getItem(key); } catch { return null; } }

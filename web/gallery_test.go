@@ -25,6 +25,8 @@ func TestGallery(t *testing.T) {
 		{"newest, search, use", "#view=gallery", whales(20), searchGallery},
 		{"there and back", "#p=a+rocket&seed=3", whales(2), thereAndBack},
 		{"refused, and server killed", "#view=gallery", whales(3), failedSearch},
+		{"more like one", "#view=gallery", whales(3), moreLikeThis},
+		{"encoder that reads the search", "#view=gallery&q=whale+1", whales(3), searchEncoder},
 		{"search in a link", "#view=gallery&q=whale+1+%3C", whales(3), searchLink},
 		{"phone", "#view=gallery", whales(8), phoneGallery},
 	} {
@@ -112,6 +114,30 @@ func failedSearch(t *testing.T, s *server, p *page) {
 func searchLink(t *testing.T, s *server, p *page) {
 	p.WaitText("#gallery-note", "1 picture, best match first")
 	browser.Is(p.Page, `q.value`, "whale 1 <")
+}
+
+func moreLikeThis(t *testing.T, s *server, p *page) {
+	p.WaitText("#gallery-note", "3 pictures, newest first")
+	s.gallery.set(refusal{}, whales(2)...)
+	p.Do(chromedp.Click(chromedp.CSS("#grid li:nth-child(2) .quiet")))
+	p.WaitText("#gallery-note", "2 pictures, best match first")
+	if q := s.gallery.last(); q != "like=w1.png&k=60" {
+		t.Errorf("query = %s, want the pictures like w1.png", q)
+	}
+}
+
+func searchEncoder(t *testing.T, s *server, p *page) {
+	p.WaitText("#gallery-note", "1 picture, best match first")
+	p.Wait(`document.querySelector('#reader').checkVisibility()`)
+	browser.Is(p.Page, `reader.value`, "robust")
+	s.gallery.set(refusal{}, whales(15)...)
+	p.choose("reader", "standard")
+	p.WaitText("#gallery-note", "6 pictures, best match first")
+	browser.Is(p.Page, `location.hash + ' ' + reader.value`, "#view=gallery&q=whale+1&encoder=standard standard")
+	if q := s.gallery.last(); q != "q=whale+1&encoder=standard&k=60" {
+		t.Errorf("query = %s, want it read by the standard encoder", q)
+	}
+	p.shot("gallery-search")
 }
 
 func phoneGallery(t *testing.T, s *server, p *page) {

@@ -136,6 +136,21 @@ func modelsLate(t *testing.T, s *server, p *page) {
 	browser.Is(p.Page, `location.hash`, "#p=a+crab&encoder=standard&steps=9")
 }
 
+func storageFull(t *testing.T, s *server, p *page) {
+	start(s, p, "a crab").succeed()
+	p.WaitText(".facts", "Seed")
+	browser.Eval[bool](p.Page, `(() => {
+		let room = 5 * 2 ** 20; // too much, then less until it fits
+		for (;; room -= 1000) try { sessionStorage.setItem('other', 'x'.repeat(room)); break; } catch {}
+		sessionStorage.setItem('other', 'x'.repeat(room - sessionStorage.jobs.length / 2));
+		return true;
+	})()`)
+	start(s, p, "a rocket").succeed()
+	p.WaitText(".facts", "Seed")
+	p.reload()
+	browser.Is(p.Page, `[...document.querySelectorAll('#strip button')].map(b => b.getAttribute('aria-label')).join()`, "a rocket")
+}
+
 func session(t *testing.T, s *server, p *page) {
 	var jobs []*job
 	for i := range 8 { // more than the six connections of a browser

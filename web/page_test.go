@@ -38,6 +38,7 @@ func TestPage(t *testing.T) {
 		{"reload while running", "", reloadRunning},
 		{"models not known yet", "#p=a+crab&encoder=standard&steps=9", modelsLate},
 		{"session of many jobs", "", session},
+		{"no room for the session", "", storageFull},
 		{"expired link", "#p=a+blue+whale&seed=7&job=expired", expiredLink},
 		{"expired link without a prompt", "#job=expired", expiredBareLink},
 		{"link with settings", "#p=a+crab&seed=18446744073709551615&steps=9&encoder=standard&width=32", linkWithSettings},

@@ -161,6 +161,9 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, kind string) {
 		s.t.Errorf("POST /%s: %v", kind, err)
 	}
 	model := slices.IndexFunc(models, func(m leafserve.ModelInfo) bool { return m.Name == req.Model })
+	if req.Encoder == "auto" {
+		req.Encoder = "standard" // as for a prompt without a fault
+	}
 	resolve := req.Resolve
 	if kind == "compare" {
 		resolve = func(m leafserve.ModelInfo) (leafserve.Request, error) { return req.ResolveCompare(m, attack.Resolve) }

@@ -38,7 +38,7 @@ function useModel(name, encoder, against) {
   defaults = { method: 'leaf', edits: '1', model: m.id, encoder: m.default_encoder, n: '1', against: m.encoders.includes('standard') ? 'standard' : m.encoders[0] };
   for (const f of ['steps', 'guidance_scale', 'width', 'height']) defaults[f] = String(m[f]);
   for (const f of ['width', 'height']) { $(f).step = $(f).min = m.factor; }
-  choose('encoder', m.encoders.map(e => [e, e]), encoder);
+  choose('encoder', [...m.encoders, ...(m.encoders.length > 1 ? ['auto'] : [])].map(e => [e, e]), encoder);
   choose('against', [...m.encoders.map(e => [e, `the ${e} encoder`]), [EACH, 'each encoder in turn']], against);
   $('encoder-note').hidden = !m.encoders.includes('robust');
   for (const f of NUMBERS) if ($(f).value === (before[f] ?? '')) $(f).value = defaults[f];

@@ -208,6 +208,8 @@ func comparePhone(t *testing.T, s *server, p *page) {
 	j.succeedOwl()
 	p.WaitText(".verdict", "Robust held")
 	p.fits("typo-done")
+	p.Do(chromedp.EmulateViewport(500, 450)) // 1000 pixels at 200 %
+	browser.Is(p.Page, `document.documentElement.scrollWidth <= innerWidth`, true)
 	p.Do(chromedp.EmulateViewport(390, 800))
 	p.shot("phone-390-typo")
 }
@@ -232,12 +234,16 @@ func comparePrint(t *testing.T, s *server, p *page) {
 }
 
 func promptHealth(t *testing.T, s *server, p *page) {
+	p.Do(chromedp.Click(chromedp.CSS("summary")))
+	p.choose("encoder", "auto")
+	p.WaitText("#recap", "auto encoder")
 	j := start(s, p, "a 3d oawl, xqz")
 	j.s.mu.Lock()
 	j.Health = &leafserve.Health{Tokens: 9, Limit: 77, Fragility: 0.153, Damaged: true, Words: []leafserve.HealthWord{
 		{Word: "oawl", Pieces: 3, Misspelled: true, Suggestion: "owl"}, {Word: "xqz", Pieces: 3}}}
 	j.s.mu.Unlock()
 	j.succeed()
+	p.WaitText(".facts", "Encoder\nstandard") // that auto chose
 	p.WaitText(".facts", "Prompt health\n“oawl” looks misspelled (“owl”?). “xqz” falls into 3 tokens. One random typo would move it by about 0.15 (0: not at all, 1: to something unrelated).")
 	p.shot("health")
 	j = start(s, p, "a 3d owl")
