@@ -8,9 +8,9 @@ import "strings"
 // beside the right one.
 const (
 	costSlip  = 2.0 // dropped, doubled, swapped, or a sign that is no letter
-	costNear  = 3.5 // replaced by a key beside
+	costNear  = 3.0 // replaced by a key beside
 	costOther = 5.0 // replaced or put in
-	costFirst = 1.0 // more, at the first letter: people look at it
+	costFirst = 0.5 // more, at the first letter: people look at it
 )
 
 // Beside gives the lower-case letter keys that touch the key of c on a QWERTY
