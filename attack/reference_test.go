@@ -207,3 +207,71 @@ func FuzzChange(f *testing.F) {
 		checkChange(t, has, strings.ToValidUTF8(s, "?"), rand.New(rand.NewPCG(seed, 0)))
 	})
 }
+
+func TestSample(t *testing.T) {
+	for _, tc := range []struct{ n, k int }{{5, 0}, {5, 3}, {5, 5}, {96, 50}, {1, 1}, {1, 4}, {5, 6}, {3, 100}} {
+		rng, seen, met := rand.New(rand.NewPCG(1, 1)), map[int]int{}, 0
+		const times = 2000
+		for range times {
+			drawn := sample(rng, tc.n, tc.k)
+			sorted := slices.Sorted(slices.Values(drawn))
+			if len(drawn) != tc.k || tc.k > 0 && (sorted[0] < 0 || sorted[tc.k-1] >= tc.n) {
+				t.Fatalf("sample(%d, %d) = %v", tc.n, tc.k, drawn)
+			}
+			if repeats := len(slices.Compact(sorted)) < tc.k; repeats && tc.k <= tc.n {
+				t.Fatalf("sample(%d, %d) = %v, want no repeats", tc.n, tc.k, drawn)
+			} else if repeats {
+				met++
+			}
+			for _, i := range drawn {
+				seen[i]++
+			}
+		}
+		if tc.k > tc.n && met != times {
+			t.Errorf("sample(%d, %d) had repeats %d times of %d", tc.n, tc.k, met, times)
+		}
+		for i := range tc.n {
+			if want := float64(times*tc.k) / float64(tc.n); float64(seen[i]) < 0.8*want || float64(seen[i]) > 1.2*want {
+				t.Errorf("sample(%d, %d) drew %d %d times, want about %.0f", tc.n, tc.k, i, seen[i], want)
+			}
+		}
+	}
+}
+
+// TestSentencesDrawApart: sentences of one length do not get the same slots.
+func TestSentencesDrawApart(t *testing.T) {
+	a, b := newVictim("a cat", 0, 1), newVictim("a dog", 1, 1)
+	if slices.Equal(sample(a.rng, 1000, 5), sample(b.rng, 1000, 5)) {
+		t.Error("two sentences draw the same")
+	}
+}
+
+// TestFitting: no request makes candidates that fill the memory.
+func TestFitting(t *testing.T) {
+	victims := func(n, length int) []*victim {
+		list := make([]*victim, n)
+		for i := range list {
+			list[i] = newVictim(strings.Repeat("x", length), i, 1)
+		}
+		return list
+	}
+	for _, tc := range []struct {
+		name      string
+		method    string
+		rho       int
+		n, length int
+		want      int
+	}{
+		{"leaf, short", Leaf, 50, 256, 60, 256},
+		{"leaf, long", Leaf, 200, 256, 4000, 83},
+		{"charmer, short", Charmer, 20, 256, 60, 256},
+		{"charmer, long", Charmer, 20, 256, 4000, 2},
+		{"charmer, brute force", Charmer, 1 << 62, 256, 4000, 1},
+		{"empty", Leaf, 50, 3, 0, 3},
+	} {
+		s := &search{cfg: Config{Method: tc.method, Rho: tc.rho}, symbols: asciiSymbols}
+		if got := s.fitting(victims(tc.n, tc.length)); got != tc.want {
+			t.Errorf("%s: %d victims together, want %d", tc.name, got, tc.want)
+		}
+	}
+}

@@ -173,6 +173,28 @@ func TestRunIsDeterministic(t *testing.T) {
 	}
 }
 
+// TestRunIsPinned: a report can be made again, also by a later version.
+func TestRunIsPinned(t *testing.T) {
+	for _, tc := range []struct{ method, want string }{
+		{attack.Leaf, "a cat on a blPe backgrohund"},
+		{attack.Charmer, "a cat on a blue backgrohunz"},
+		{attack.Random, "a cat on a blue babckground"},
+		{attack.Keyboard, "a cat on a blhe vackground"},
+		{attack.Swap, "a cat on a bleu abckground"},
+		{attack.Homoglyph, "a cat on a blսe Ьackground"},
+	} {
+		r, err := attack.Run(context.Background(), []string{"a cat on a blue background"}, rarity, attack.Config{
+			Method: tc.method, Edits: 2, Rho: 20, Constraint: attack.NoIncrease, Seed: 42,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r[0].Prompt != tc.want {
+			t.Errorf("%s: %q, want %q", tc.method, r[0].Prompt, tc.want)
+		}
+	}
+}
+
 // TestRunAsksOnce: one call a stage, and no text of a sentence twice.
 func TestRunAsksOnce(t *testing.T) {
 	calls, asked := 0, map[string]bool{}

@@ -35,18 +35,50 @@ type option struct {
 	text string // after the edit; the text before it if the edit is not valid
 }
 
-// searchAll runs leaf or charmer, as cfg says.
+// searchAll runs leaf or charmer, as cfg says, over batches of victims.
 func searchAll(ctx context.Context, victims []*victim, score Score, cfg Config) error {
-	s := &search{cfg: cfg, score: score, symbols: symbols(cfg.Alphabet), hunts: map[int]*hunt{}}
+	s := &search{cfg: cfg, score: score, symbols: symbols(cfg.Alphabet)}
+	for len(victims) > 0 {
+		n := s.fitting(victims)
+		if err := s.run(ctx, victims[:n]); err != nil {
+			return err
+		}
+		victims = victims[n:]
+	}
+	return nil
+}
+
+// maxBytes is how much text the candidates of one stage may hold; a victim
+// that needs more is searched alone.
+const maxBytes = 64 << 20
+
+// fitting gives how many of victims, at least one, are searched together.
+func (s *search) fitting(victims []*victim) int {
+	bytes := 0
+	for i, v := range victims {
+		candidates := s.cfg.Rho
+		if s.cfg.Method == Charmer {
+			candidates = max(v.text.slots(), min(s.cfg.Rho, v.text.slots())*len(s.symbols))
+		}
+		if bytes += candidates * len(v.Prompt); bytes > maxBytes && i > 0 {
+			return i
+		}
+	}
+	return len(victims)
+}
+
+// run searches for all edits of some victims.
+func (s *search) run(ctx context.Context, victims []*victim) error {
+	s.hunts = map[int]*hunt{}
 	hunts := make([]*hunt, len(victims))
 	for i, v := range victims {
 		hunts[i] = &hunt{victim: v, scores: map[string]float64{}}
 		s.hunts[v.sentence] = hunts[i]
 	}
-	for round := range cfg.Edits {
+	for round := range s.cfg.Edits {
 		hunts = slices.DeleteFunc(hunts, func(h *hunt) bool { return h.done })
 		if err := s.round(ctx, hunts); err != nil {
-			return fmt.Errorf("%s, edit %d of %d: %w", cfg.Method, round+1, cfg.Edits, err)
+			return fmt.Errorf("%s, edit %d of %d: %w", s.cfg.Method, round+1, s.cfg.Edits, err)
 		}
 	}
 	return nil
