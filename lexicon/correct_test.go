@@ -32,7 +32,7 @@ func TestCorrect(t *testing.T) {
 		{"accents", "a café, naïve", "a café, naïve"},
 		{"other scripts", "кошка 猫 חתול", "кошка 猫 חתול"},
 		{"short words", "xq zt a i", "xq zt a i"},
-		{"acronyms", "a photo of the rover in UHD, NASA", "a photo of the rover in UHD, NASA"},
+		{"acronyms", "a photo of the rover in UXD, NASA", "a photo of the rover in UXD, NASA"},
 		{"all in capitals", "A RDE CAT AND A YELLOhW DOG", "A RED CAT AND A YELLOW DOG"},
 		{"nothing", "", ""},
 		{"not UTF-8", "a \xff yelow", "a \xff yellow"},

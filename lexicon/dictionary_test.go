@@ -14,7 +14,7 @@ func TestEnglish(t *testing.T) {
 		has, known bool
 	}{
 		{"kitchen", true, true},
-		{"cars", false, true}, // web2 lacks most inflected forms (leaf.md §2.4)
+		{"cars", false, true}, // web2 lacks most inflected forms
 		{"walked", false, true},
 		{"has", false, true},
 		{"dogs", true, true},
