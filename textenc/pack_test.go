@@ -1,6 +1,7 @@
 package textenc
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -56,12 +57,14 @@ func TestPackedKeepsEverySequence(t *testing.T) {
 		sequences[i] = cut.window(text).ids
 	}
 	seen := make([]int, len(texts))
+	branches := map[string]int{} // of each owner's different sequences
 	packs := packed(sequences, owner)
 	for _, p := range packs {
-		if len(p.ids) > packNodes {
+		if len(p.ids) > packNodes+2*77 {
 			t.Errorf("a pack of %d nodes", len(p.ids))
 		}
 		for _, b := range p.branches {
+			branches[fmt.Sprint(owner[b.texts[0]], sequences[b.texts[0]])]++
 			for _, text := range b.texts {
 				seen[text]++
 				for position, node := range b.nodes {
@@ -73,6 +76,11 @@ func TestPackedKeepsEverySequence(t *testing.T) {
 					t.Errorf("%q has %d nodes, or shares a pack with another's", texts[text], len(b.nodes))
 				}
 			}
+		}
+	}
+	for key, n := range branches {
+		if n != 1 {
+			t.Errorf("owner and sequence %s are in %d branches", key, n)
 		}
 	}
 	if slices.Max(seen) != 1 || slices.Min(seen) != 1 || len(packs) < 2*len(captions) {

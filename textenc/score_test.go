@@ -224,7 +224,7 @@ func worst(scores []float64, owner []int) []int {
 // TestScoresOfOneOwnerDoNotDependOnOthers, to the bit.
 func TestScoresOfOneOwnerDoNotDependOnOthers(t *testing.T) {
 	e := towers["default"](t)
-	texts, owner := neighbours(3, 40)
+	texts, owner := neighbours(3, 12)
 	for _, o := range []Objective{Pooled, Cosine, Hidden} {
 		together := scores(t, e, e, o, texts, owner)
 		for _, at := range []int{0, 4} {
