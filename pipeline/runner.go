@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"image"
 	"strings"
 	"time"
 
@@ -22,40 +23,72 @@ type Store interface {
 
 // File is a finished picture as it will be stored.
 type File struct {
-	Seed          uint64
-	Width, Height int
-	Data          []byte // in the request's output format, with metadata
+	Seed    uint64
+	Picture *image.NRGBA
+	Data    []byte // Picture in the request's output format, with metadata
 }
 
 // Runner gives a queue's runner: it makes the pictures of a job, stores them
-// and reports steps and previews. A job for another model is Unavailable.
+// and reports steps and previews; of a comparison also montage and report, and
+// the typo as soon as it is known. A job for another model is Unavailable.
 func (m *Model) Runner(store Store) leafserve.Runner {
 	return func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
 		if job.Request.Model != m.Info.Name {
 			return leafserve.Result{}, leafserve.Errorf(leafserve.Unavailable,
 				"a worker with model %s met a job for %s: start the API and its workers with the same --model", m.Info.Name, job.Request.Model)
 		}
-		outs, err := m.Generate(ctx, []leafserve.Request{job.Request}, Options{OnStep: m.reporter(ctx, job.Request, report)})
-		if err != nil {
-			return leafserve.Result{}, err
+		shelf := shelf{store, strings.ToLower(job.ID)}
+		if job.Kind == "compare" {
+			return m.compare(ctx, job.Request, shelf, report)
 		}
-		files, err := m.Files(job.Request, outs[0])
-		if err != nil {
-			return leafserve.Result{}, err
-		}
-		result := leafserve.Result{Timings: outs[0].Timings, Conditioning: &outs[0].Conditioning}
-		for i, f := range files {
-			name := fmt.Sprintf("%s-%d.%s", strings.ToLower(job.ID), i, job.Request.OutputFormat)
-			if err := store.Put(name, f.Data); err != nil {
-				return leafserve.Result{}, err
-			}
-			sum := sha256.Sum256(f.Data)
-			result.Images = append(result.Images, leafserve.Image{
-				URL: "/images/" + name, Seed: f.Seed, Width: f.Width, Height: f.Height, SHA256: hex.EncodeToString(sum[:]),
-			})
-		}
-		return result, nil
+		return m.pictures(ctx, job.Request, shelf, report)
 	}
+}
+
+// pictures runs a job of kind generate.
+func (m *Model) pictures(ctx context.Context, r leafserve.Request, shelf shelf, report leafserve.Report) (leafserve.Result, error) {
+	progress := m.reporter(ctx, r, report)
+	first := [][]string{{""}} // only the first picture is shown on the way
+	outs, err := m.Generate(ctx, []leafserve.Request{r}, Options{OnStep: func(s Step) { progress(s, first) }})
+	if err != nil {
+		return leafserve.Result{}, err
+	}
+	files, err := m.Files(r, outs[0])
+	if err != nil {
+		return leafserve.Result{}, err
+	}
+	result := leafserve.Result{Timings: outs[0].Timings, Conditioning: &outs[0].Conditioning, Health: m.health(ctx, r)}
+	for i, f := range files {
+		img, err := shelf.picture(i, r.OutputFormat, f)
+		if err != nil {
+			return leafserve.Result{}, err
+		}
+		result.Images = append(result.Images, img)
+	}
+	return result, nil
+}
+
+// shelf is where the files of one job go.
+type shelf struct {
+	store Store
+	job   string // starts the files' names
+}
+
+// put stores a file and gives its URL: the job's name and suffix, under route.
+func (s shelf) put(route, suffix string, data []byte) (url string, err error) {
+	name := s.job + suffix
+	return route + name, s.store.Put(name, data)
+}
+
+// picture stores picture number i of the job.
+func (s shelf) picture(i int, format string, f File) (leafserve.Image, error) {
+	url, err := s.put("/images/", fmt.Sprintf("-%d.%s", i, format), f.Data)
+	if err != nil {
+		return leafserve.Image{}, err
+	}
+	sum := sha256.Sum256(f.Data)
+	size := f.Picture.Rect.Size()
+	return leafserve.Image{URL: url, Seed: f.Seed, Width: size.X, Height: size.Y, SHA256: hex.EncodeToString(sum[:])}, nil
 }
 
 // Files encodes the pictures of one request's output.
@@ -70,24 +103,31 @@ func (m *Model) Files(r leafserve.Request, out Output) ([]File, error) {
 		if err := gallery.Encode(&file, img, r.OutputFormat, gallery.Parameters(r, seed, m.unet.Hash)); err != nil {
 			return nil, err
 		}
-		files[i] = File{seed, img.Rect.Dx(), img.Rect.Dy(), file.Bytes()}
+		files[i] = File{seed, img, file.Bytes()}
 	}
 	return files, nil
 }
 
 // reporter turns steps into events: how far, how long still, and where the
-// request asks for them previews of the first picture. A preview that fails is
-// left out; the job does not depend on it.
-func (m *Model) reporter(ctx context.Context, r leafserve.Request, report leafserve.Report) func(Step) {
+// request asks for them previews of the first pictures of the batch: cells has
+// for each the names of the cells that it fills. A preview that fails is left
+// out; the job does not depend on it.
+func (m *Model) reporter(ctx context.Context, r leafserve.Request, report leafserve.Report) func(s Step, cells [][]string) {
 	start := time.Now()
-	return func(s Step) {
+	return func(s Step, cells [][]string) {
 		perStep := ms(time.Since(start)) / float64(s.Done)
 		report(leafserve.StepEvent{Step: s.Done, Steps: s.All, ETAMS: perStep * float64(s.All-s.Done)})
 		if r.Previews == 0 || s.Done%r.Previews != 0 || s.Done == s.All {
 			return
 		}
-		if url, err := m.preview(ctx, s.X0.Row(0)); err == nil {
-			report(leafserve.PreviewEvent{Step: s.Done, Image: url})
+		for i, names := range cells {
+			url, err := m.preview(ctx, s.X0.Row(i))
+			if err != nil {
+				continue
+			}
+			for _, cell := range names {
+				report(leafserve.PreviewEvent{Step: s.Done, Image: url, Cell: cell})
+			}
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"leafserve"
 	"leafserve/pipeline"
@@ -41,7 +42,10 @@ func generateCommand(cfg *Config) *cobra.Command {
 	}
 	modelFlags(cmd, cfg)
 	runtimeFlags(cmd, cfg)
-	f.register(cmd)
+	f.register(cmd, "POST /generate", func(fl *pflag.FlagSet) {
+		fl.StringVar(&f.req.Encoder, "encoder", "", "text encoder: robust, standard …")
+		fl.IntVar(&f.n, "n", 1, "pictures")
+	})
 	cmd.Flags().StringVar(&o.out, "out", "out.png", "picture file; several are numbered: out-0.png, out-1.png …")
 	cmd.Flags().StringVar(&o.latentsIn, "latents-in", "", ".npy file, float32 [n,4,h,w]: unit noise to start from")
 	cmd.Flags().StringVar(&o.latentsOut, "latents-out", "", ".npy file for the final latents before the VAE, float32 [n,4,h,w]")
@@ -104,8 +108,8 @@ func resolveAll(cfg *Config, reqs []leafserve.Request, out string) ([]leafserve.
 		if r.OutputFormat == "" {
 			r.OutputFormat = format
 		}
-		if r.Model != "" && r.Model != folder.Info.Name {
-			return nil, leafserve.InvalidField("model", "the request wants model %q, --model is %q", r.Model, folder.Info.Name)
+		if err := forModel(r, folder); err != nil {
+			return nil, err
 		}
 		if reqs[i], err = folder.Resolve(r); err != nil && len(reqs) > 1 {
 			err = fmt.Errorf("request %d: %w", i, err)
@@ -115,6 +119,14 @@ func resolveAll(cfg *Config, reqs []leafserve.Request, out string) ([]leafserve.
 		}
 	}
 	return reqs, nil
+}
+
+// forModel refuses a request that names another model than the one that runs.
+func forModel(r leafserve.Request, folder *pipeline.Folder) error {
+	if r.Model != "" && r.Model != folder.Info.Name {
+		return leafserve.InvalidField("model", "the request wants model %q, --model is %q", r.Model, folder.Info.Name)
+	}
+	return nil
 }
 
 // inBatches runs requests that fit together as one batch each; the outputs come
@@ -172,7 +184,7 @@ func writePictures(m *pipeline.Model, reqs []leafserve.Request, outs []pipeline.
 			if err := os.WriteFile(name, f.Data, 0o644); err != nil {
 				return nil, fmt.Errorf("picture not written: %w", err)
 			}
-			done = append(done, generated{name, f.Seed, f.Width, f.Height, reqs[i]})
+			done = append(done, generated{name, f.Seed, f.Picture.Rect.Dx(), f.Picture.Rect.Dy(), reqs[i]})
 		}
 	}
 	return done, nil

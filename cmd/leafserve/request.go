@@ -27,12 +27,13 @@ type requestFlags struct {
 	file                              string         // --request
 }
 
-func (f *requestFlags) register(cmd *cobra.Command) {
+// register adds the flags that all requests have, those of own, and --request,
+// which takes the body of a route instead of them.
+func (f *requestFlags) register(cmd *cobra.Command, route string, own func(*pflag.FlagSet)) {
 	fl := pflag.NewFlagSet("request", pflag.ContinueOnError)
 	fl.StringVar(&f.req.Prompt, "prompt", "", "what the picture should show")
 	fl.StringVar(&f.req.NegativePrompt, "negative-prompt", "", "what it should not show")
-	fl.StringVar(&f.req.Encoder, "encoder", "", "text encoder: robust, standard …")
-	fl.Uint64Var(&f.seed, "seed", 0, "0…2^64−1; picture i uses seed+i (default: random)")
+	fl.Uint64Var(&f.seed, "seed", 0, "0…2^64−1; picture or prompt i uses seed+i (default: random)")
 	fl.StringVar(&f.req.RNG, "rng", "", "noise source: torch-cpu, torch-cpu-fp16, philox")
 	fl.StringVar(&f.req.Scheduler, "scheduler", "", "short name, diffusers class or A1111 name")
 	fl.StringVar(&f.req.Sigmas, "sigmas", "", "noise levels: model, karras …")
@@ -43,15 +44,15 @@ func (f *requestFlags) register(cmd *cobra.Command) {
 	fl.IntVar(&f.clipSkip, "clip-skip", 0, "layers of the text encoder to leave out at its end")
 	fl.IntVar(&f.width, "width", 0, "pixels (default: the model's)")
 	fl.IntVar(&f.height, "height", 0, "pixels (default: the model's)")
-	fl.IntVar(&f.n, "n", 1, "pictures")
 	fl.StringVar(&f.req.InitImage, "init-image", "", "picture file to start from")
 	fl.StringVar(&f.req.MaskImage, "mask-image", "", "picture file, white where to paint")
 	fl.Float64Var(&f.strength, "strength", 0, "0…1, how far to leave the initial picture")
 	fl.StringArrayVar(&f.loras, "lora", nil, "NAME=SCALE, may be repeated")
 	fl.StringVar(&f.req.OutputFormat, "output-format", "", "png, jpeg, webp (default: by the name of --out)")
+	own(fl)
 	f.fields = fl
 	cmd.Flags().AddFlagSet(fl)
-	cmd.Flags().StringVar(&f.file, "request", "", "JSON file with the body of POST /generate, or an array of bodies run as one batch; - is standard input")
+	cmd.Flags().StringVar(&f.file, "request", "", "JSON file with the body of "+route+", or an array of bodies run as one; - is standard input")
 }
 
 // requests reads --request, or makes one request of the other flags.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
@@ -21,8 +22,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "golang.org/x/image/webp"
 
+	"leafserve"
 	"leafserve/internal/leaftest"
 	"leafserve/ort"
+	"leafserve/report"
 	"leafserve/tensor"
 	"leafserve/weights"
 )
@@ -86,6 +89,9 @@ func TestScripts(t *testing.T) {
 			"picture": describePicture,
 			"tensors": describeTensors,
 			"latents": describeLatents,
+			"copies":  copyFolder,
+			"part":    partOfJSON,
+			"figures": describeFigures,
 			"noise":   writeNoise,
 		},
 	})
@@ -121,6 +127,25 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 // tiny DIR makes a copy of the model folder tiny-sd15.
 func copyTiny(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.CopyFS(ts.MkAbs(args[0]), os.DirFS(ts.Getenv("TINY"))))
+}
+
+// copies FROM TO copies a folder.
+func copyFolder(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(ts.MkAbs(args[0]))))
+}
+
+// part FILE KEY TO writes one value of a JSON object to a file.
+func partOfJSON(ts *testscript.TestScript, neg bool, args []string) {
+	var object map[string]json.RawMessage
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &object))
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), object[args[1]], 0o644))
+}
+
+// figures FILE prints a hash of what a comparison measured.
+func describeFigures(ts *testscript.TestScript, neg bool, args []string) {
+	var c leafserve.Comparison
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &c))
+	fmt.Fprintln(ts.Stdout(), report.Fingerprint(append(c.Cases, *c.Case)))
 }
 
 // replace FILE OLD NEW replaces the one OLD in a file.

@@ -126,19 +126,21 @@ func (s *service) run(ctx context.Context) (err error) {
 // server puts the HTTP side together.
 func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Server, error) {
 	return httpapi.New(httpapi.Config{
-		Jobs:     jobs{q},
-		Pictures: pictures,
-		Models:   []leafserve.ModelInfo{s.folder.Info},
-		Resolve:  s.folder.Resolve,
-		Encode:   s.encode,
-		Search:   s.search,
-		Page:     web.Files(),
-		Ready:    []httpapi.Check{{Name: "model", Run: func(context.Context) error { _, err := s.encoders(); return err }}},
-		Log:      s.log,
-		Hosts:    s.cfg.HTTP.Hosts,
-		Limits:   s.cfg.HTTP.Limits,
-		MaxBody:  s.cfg.HTTP.Body,
-		Grace:    s.cfg.HTTP.Grace,
+		Jobs:           jobs{q},
+		Pictures:       pictures,
+		Models:         []leafserve.ModelInfo{s.folder.Info},
+		Resolve:        s.folder.Resolve,
+		ResolveCompare: s.folder.ResolveCompare,
+		Encode:         s.encode,
+		Search:         s.search,
+		Page:           web.Files(),
+		Ready:          []httpapi.Check{{Name: "model", Run: func(context.Context) error { _, err := s.encoders(); return err }}},
+		Log:            s.log,
+		Hosts:          s.cfg.HTTP.Hosts,
+		Limits:         s.cfg.HTTP.Limits,
+		MaxPrompts:     s.cfg.HTTP.Prompts,
+		MaxBody:        s.cfg.HTTP.Body,
+		Grace:          s.cfg.HTTP.Grace,
 	})
 }
 

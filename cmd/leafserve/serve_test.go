@@ -22,6 +22,7 @@ import (
 	"leafserve/internal/leaftest"
 	"leafserve/internal/leaftest/browser"
 	"leafserve/queue"
+	"leafserve/report"
 	"leafserve/weights/builtin"
 )
 
@@ -45,6 +46,7 @@ func TestServe(t *testing.T) {
 		{"bad bodies", badBodies},
 		{"half-sent body", halfSentBody},
 		{"encode", encodeOverHTTP},
+		{"compare", compareOverHTTP},
 		{"page", page},
 		{"health", health},
 	} {
@@ -220,6 +222,41 @@ func encodeOverHTTP(t *testing.T, p *process) {
 }
 
 // page: a person makes a picture, and cancels another, in a real browser.
+// compareOverHTTP: the service measures what the command measures, and serves
+// all that it names; as a report and as a montage, too.
+func compareOverHTTP(t *testing.T, p *process) {
+	const request = `{"prompt":"a ghost on a yellow background","seed":7,"steps":2,"attack":{"seed":3,"edits":2}}`
+	var job leafserve.Job
+	if err := json.Unmarshal(p.call(http.StatusOK, "POST", "/compare", request), &job); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	body, out := filepath.Join(dir, "request.json"), filepath.Join(dir, "out.json")
+	if err := os.WriteFile(body, []byte(request), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	leafserveOutput(t, "compare", "--request", body, "--out", out)
+	var made leafserve.Comparison
+	if raw, err := os.ReadFile(out); err != nil || json.Unmarshal(raw, &made) != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	if got, want := report.Fingerprint([]leafserve.Case{*job.Compare.Case}), report.Fingerprint([]leafserve.Case{*made.Case}); got != want {
+		t.Errorf("POST /compare measured\n%+v\ncompare measured\n%+v", job.Compare.Case, made.Case)
+	}
+	for _, img := range job.Images {
+		if sum := sha256.Sum256(p.call(http.StatusOK, "GET", img.URL, "")); hex.EncodeToString(sum[:]) != img.SHA256 {
+			t.Errorf("%s is another file", img.URL)
+		}
+	}
+	page := p.call(http.StatusOK, "GET", job.Compare.Report, "")
+	if !bytes.HasPrefix(bytes.ToLower(page), []byte("<!doctype html>")) {
+		t.Errorf("the report begins with %.40q", page)
+	}
+	if direct := p.call(http.StatusOK, "POST", "/compare", request, "Accept", png); !bytes.Equal(direct, p.call(http.StatusOK, "GET", job.Compare.Montage, "")) {
+		t.Error("Accept: image/png gives another montage")
+	}
+}
+
 func page(t *testing.T, p *process) {
 	tab := browser.Open(t, browser.Start(t), p.url, "")
 	tab.Fill("prompt", "a ghost on a yellow background")

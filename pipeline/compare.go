@@ -1,0 +1,164 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"leafserve"
+	"leafserve/stats"
+	"leafserve/tensor"
+)
+
+// comparison is a comparison in the making.
+type comparison struct {
+	m       *Model
+	request leafserve.Request
+	shelf   shelf
+	tell    leafserve.Report
+	start   time.Time
+	judge   *Judge                     // nil where the model has no CLIP
+	typos   [][]leafserve.AttackResult // [cases][arms]
+	sheet   sheet
+}
+
+// compare runs a job of kind compare: it looks for the typos, draws every arm's
+// clean and damaged prompt from the same noise, judges, and stores the pictures,
+// the montage and the report.
+func (m *Model) compare(ctx context.Context, r leafserve.Request, shelf shelf, tell leafserve.Report) (leafserve.Result, error) {
+	judge, err := m.Judge()
+	if err != nil {
+		return leafserve.Result{}, err
+	}
+	c := &comparison{m: m, request: r, shelf: shelf, tell: tell, start: time.Now(), judge: judge}
+	if err := c.attack(ctx); err != nil {
+		return leafserve.Result{}, err
+	}
+	typed := make([][]string, len(c.typos))
+	for i, arms := range c.typos {
+		for _, typo := range arms {
+			typed[i] = append(typed[i], typo.Prompt)
+		}
+	}
+	c.sheet = layOut(r, typed)
+	timings, err := c.draw(ctx)
+	if err != nil {
+		return leafserve.Result{}, err
+	}
+	cases, err := c.cases(ctx)
+	if err != nil {
+		return leafserve.Result{}, err
+	}
+	result := leafserve.Result{Timings: timings}
+	for _, d := range c.sheet.drawings {
+		result.Images = append(result.Images, d.image)
+	}
+	result.Compare, err = c.publish(cases)
+	return result, err
+}
+
+// attack finds the typos of all cases, one for all arms or one an arm. That of
+// a single prompt is told at once.
+func (c *comparison) attack(ctx context.Context) error {
+	prompts, arms := c.request.CasePrompts(), c.request.Arms
+	c.typos = make([][]leafserve.AttackResult, len(prompts))
+	for a, arm := range arms {
+		how := *c.request.Attack
+		if c.request.AttackedPerArm && how.Against != "" {
+			how.Against = arm
+		} else if a > 0 { // the same for all
+			for i := range c.typos {
+				c.typos[i] = append(c.typos[i], c.typos[i][0])
+			}
+			continue
+		}
+		found, err := c.m.Encoders.Attack(ctx, prompts, how, arms)
+		if err != nil {
+			return err
+		}
+		for i, typo := range found {
+			c.typos[i] = append(c.typos[i], typo)
+		}
+	}
+	if c.request.Prompts == nil {
+		c.tell(leafserve.StateEvent{State: leafserve.StateRunning, Attack: c.typo(0)})
+	}
+	return nil
+}
+
+// typo is the one that case i shows: of all arms, or of the arm attacked by
+// name.
+func (c *comparison) typo(i int) *leafserve.AttackResult {
+	return &c.typos[i][max(0, slices.Index(c.request.Arms, c.request.Attack.Against))]
+}
+
+// cases gathers the figures, in the order of the prompts.
+func (c *comparison) cases(ctx context.Context) ([]leafserve.Case, error) {
+	prompts, seeds := c.request.CasePrompts(), c.request.ImageSeeds()
+	var texts tensor.Tensor // [cases,P]
+	if c.judge != nil {
+		var err error
+		if texts, err = c.judge.Texts(ctx, prompts); err != nil {
+			return nil, err
+		}
+	}
+	cases := make([]leafserve.Case, len(prompts))
+	for i, prompt := range prompts {
+		cases[i] = leafserve.Case{Prompt: prompt, Seed: seeds[i], Attack: *c.typo(i), Arms: map[string]leafserve.Arm{}}
+		for a, name := range c.request.Arms {
+			p := c.sheet.pairs[i][a]
+			arm := leafserve.Arm{Clean: c.cell(p.clean), Attacked: c.cell(p.attacked)}
+			if c.judge != nil {
+				clean, attacked := c.sheet.drawings[p.clean].row, c.sheet.drawings[p.attacked].row
+				arm.Clean.ClipScore = new(CLIPScore(clean, texts.Row(i)))
+				arm.Attacked.ClipScore = new(CLIPScore(attacked, texts.Row(i)))
+				arm.Attacked.Similarity = new(likeness(clean, attacked))
+			}
+			if c.request.AttackedPerArm {
+				arm.Attacked.Drift = new(c.typos[i][a].Drift[name])
+			}
+			cases[i].Arms[name] = arm
+		}
+		cases[i].Verdict = stats.VerdictOf(cases[i], c.request.Arms)
+	}
+	return cases, nil
+}
+
+// likeness is the cosine of two unit rows, 1 to the last bit for equal ones.
+func likeness(a, b tensor.Tensor) float64 {
+	if slices.Equal(a.Data, b.Data) {
+		return 1
+	}
+	return Cosine(a, b)
+}
+
+// cell shows a drawing.
+func (c *comparison) cell(i int) leafserve.Cell {
+	d := c.sheet.drawings[i]
+	return leafserve.Cell{Image: d.image, Prompt: d.request.Prompt}
+}
+
+// publish stores the montage and the report, and puts the comparison together.
+func (c *comparison) publish(cases []leafserve.Case) (*leafserve.Comparison, error) {
+	out := &leafserve.Comparison{}
+	if c.request.Prompts == nil {
+		out.Case = &cases[0]
+	} else {
+		tested, _ := stats.Pair(c.request.Arms)
+		cases = stats.Worst(cases, tested)
+		out.Cases, out.Summary = cases, new(stats.Summarize(cases, c.request.Arms))
+	}
+	montage, err := c.montage(cases)
+	if err != nil {
+		return nil, err
+	}
+	if out.Montage, err = c.shelf.put("/images/", "-montage.png", montage); err != nil {
+		return nil, err
+	}
+	page, err := c.page(cases)
+	if err != nil {
+		return nil, err
+	}
+	out.Report, err = c.shelf.put("/reports/", ".html", page)
+	return out, err
+}
