@@ -39,6 +39,7 @@ func TestTypo(t *testing.T) {
 		{"comparison of a list", "", compareList},
 		{"comparisons in the session", "", compareSession},
 		{"comparison on a phone", "", comparePhone},
+		{"large pictures compared", "#width=256&height=128", compareLarge},
 		{"comparison printed", "", comparePrint},
 		{"health of a prompt", "", promptHealth},
 	})
@@ -212,6 +213,15 @@ func comparePhone(t *testing.T, s *server, p *page) {
 	browser.Is(p.Page, `document.documentElement.scrollWidth <= innerWidth`, true)
 	p.Do(chromedp.EmulateViewport(390, 800))
 	p.shot("phone-390-typo")
+}
+
+func compareLarge(t *testing.T, s *server, p *page) {
+	startBreak(s, p, owlPrompt).succeedOwl()
+	p.WaitText(".verdict", "Robust held")
+	p.Wait(`[...document.querySelectorAll('.four img')].every(i => i.complete && i.naturalWidth)`)
+	browser.Is(p.Page, `[...document.querySelectorAll('.four img')].every(i => getComputedStyle(i).imageRendering === 'auto' && Math.abs(i.width / i.height - 2) < 0.02)`, true)
+	browser.Is(p.Page, `document.documentElement.scrollWidth <= innerWidth`, true)
+	p.shot("typo-large")
 }
 
 // sharpenAll sends a preview to every cell.
