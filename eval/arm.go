@@ -66,6 +66,11 @@ func (l Lab) Arms(names []string) ([]Arm, error) {
 	return arms, nil
 }
 
+// bare is the arm without its corrector.
+func (a Arm) bare() Arm {
+	return Arm{Name: strings.TrimSuffix(a.Name, spell), Encoder: a.Encoder}
+}
+
 // read gives the texts as the arm's encoder gets them.
 func (a Arm) read(texts []string) []string {
 	if a.Correct == nil {

@@ -3,6 +3,7 @@ package eval
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"leafserve"
@@ -21,15 +22,27 @@ const together = 8
 // most is the largest number of edits asked for.
 func (r *Run) most() int { return slices.Max(r.Edits) }
 
-// rho is the number of positions, and for leaf of symbols, that a search tries.
-func (r *Run) rho(method string) int {
-	switch {
-	case r.Rho > 0:
-		return r.Rho
-	case method == attack.Leaf:
-		return 50
+// search is set up for a method, leaf or charmer, as the settings say.
+func (r *Run) search(method string) attack.Config {
+	cfg := attack.Config{Method: method, Rho: r.Rho, Constraint: r.Constraint}
+	if r.Alphabet != "" {
+		cfg.Alphabet = alphabet([]string{r.Alphabet})
 	}
-	return 20
+	if cfg.Rho == 0 {
+		cfg.Rho = map[string]int{attack.Leaf: 50, attack.Charmer: 20}[method]
+	}
+	return cfg
+}
+
+// alphabet lists every character of the texts, sorted.
+func alphabet(texts []string) []rune {
+	seen := map[rune]bool{}
+	for _, t := range texts {
+		for _, c := range t {
+			seen[c] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // scorer gives the score of the texts with the given indices, which an attack
@@ -59,6 +72,28 @@ func (r *Run) damage(ctx context.Context, name, arm string, texts []string, cfg 
 		}
 		return out, nil
 	})
+}
+
+// searches counts the searches that attackArm makes for all arms.
+func (r *Run) searches() int {
+	n := len(r.arms)
+	for _, arm := range r.arms {
+		if arm.Correct != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// attackArm gives what a search finds on an arm and, if that has a corrector,
+// what it finds on the encoder alone, which the corrector may undo.
+func (r *Run) attackArm(name string, arm Arm, search func(Arm) ([]damaged, error)) ([]attacked, error) {
+	own, err := search(arm)
+	if err != nil || arm.Correct == nil {
+		return []attacked{{name, own}}, err
+	}
+	transferred, err := search(arm.bare())
+	return []attacked{{name, own}, {name + " transferred", transferred}}, err
 }
 
 // levels gives a text after each of its edits; where an attack found fewer than

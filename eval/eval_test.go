@@ -135,7 +135,9 @@ var smallest = Settings{Arms: []string{"standard", "robust", "standard+spell"}, 
 func TestStoppedRunGoesOn(t *testing.T) {
 	l, _ := loadLab(t)
 	for name, claim := range map[string]func(ctx context.Context, r *Run) (Result, error){
-		"zeroshot": func(ctx context.Context, r *Run) (Result, error) { return ZeroShotTexts(ctx, r, few(t)) },
+		"zeroshot": func(ctx context.Context, r *Run) (Result, error) {
+			return ZeroShotTexts(ctx, r, few(t), []string{"charmer"})
+		},
 		"textfare": func(ctx context.Context, r *Run) (Result, error) {
 			task := few(t)
 			return TextFARE(ctx, r, l.Encoders[standard], task.Texts, nil, []string{"leaf"})
@@ -258,9 +260,9 @@ func TestMargin(t *testing.T) {
 		right int
 		want  float64
 	}{
-		{[]float64{0.5, 0.25}, 0, -0.25},
-		{[]float64{0.5, 0.25}, 1, 0.25},
-		{[]float64{-1, -0.5, -0.75}, 1, -0.25},
+		{[]float64{0.5, 0.25}, 0, 0.25},
+		{[]float64{0.5, 0.25}, 1, -0.25},
+		{[]float64{-1, -0.5, -0.75}, 1, 0.25},
 	} {
 		if got := margin(tc.cos, tc.right); got != tc.want {
 			t.Errorf("margin(%v, %d) = %v, want %v", tc.cos, tc.right, got, tc.want)

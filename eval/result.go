@@ -119,7 +119,7 @@ func (r Result) distinct(key func(Row) (v string, ok bool)) []string {
 // column an arm or a difference of two.
 func (r Result) Table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\n%s\n", r.Claim, r.Settings)
+	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Claim, r.Settings)
 	for _, note := range r.Notes {
 		fmt.Fprintf(&b, "- %s\n", note)
 	}

@@ -3,6 +3,7 @@ package eval
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,7 +21,8 @@ type Settings struct {
 	DataHash   string            `json:"data_hash"`
 	Seed       uint64            `json:"seed"`
 	Rho        int               `json:"rho"`           // 0: the default of each attack
-	Constraint string            `json:"constraint"`    // "": the default of each claim
+	Constraint string            `json:"constraint"`    // "" where the claim has its own
+	Alphabet   string            `json:"alphabet"`      // characters that searches put in; "" is the default of each claim
 	Own        map[string]string `json:"own,omitempty"` // the claim's own settings
 
 	Arms  []string `json:"arms,omitempty"`
@@ -36,8 +38,20 @@ func (s Settings) key() Settings {
 
 // String is one line for people.
 func (s Settings) String() string {
-	parts := []string{"model " + s.Model, "data " + s.Data, fmt.Sprint("seed ", s.Seed)}
-	return strings.Join(parts, ", ") + ".\n"
+	parts := []string{"Model " + s.Model, "data " + s.Data, fmt.Sprint("seed ", s.Seed)}
+	if s.Rho > 0 {
+		parts = append(parts, fmt.Sprint("ρ ", s.Rho))
+	}
+	if s.Constraint != "" {
+		parts = append(parts, "constraint "+s.Constraint)
+	}
+	if s.Alphabet != "" {
+		parts = append(parts, fmt.Sprintf("alphabet %q", s.Alphabet))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Own)) {
+		parts = append(parts, name+" "+s.Own[name])
+	}
+	return strings.Join(parts, ", ") + "."
 }
 
 // check refuses what cannot be run.

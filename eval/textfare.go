@@ -17,7 +17,7 @@ import (
 // pooled search holds against the hidden one too.
 func TextFARE(ctx context.Context, r *Run, f0 *textenc.Encoder, texts []string, own []data.Typos, methods []string) (Result, error) {
 	texts = first(r, texts)
-	r.all = len(texts) * (1 + len(r.arms)*len(methods)*len(objectives))
+	r.all = len(texts) * (1 + r.searches()*len(methods)*len(objectives))
 	typos, err := r.typos(ctx, texts, first(r, own))
 	if err != nil {
 		return Result{}, err
@@ -34,12 +34,13 @@ func TextFARE(ctx context.Context, r *Run, f0 *textenc.Encoder, texts []string, 
 		for _, method := range methods {
 			for _, o := range objectives {
 				name := fmt.Sprintf("%s on %s", method, o)
-				cfg := r.search(method, texts)
-				worst, err := r.damage(ctx, name, arm.Name, texts, cfg, arm.away(o, anchors[o]))
+				worst, err := r.attackArm(name, arm, func(arm Arm) ([]damaged, error) {
+					return r.damage(ctx, name, arm.Name, texts, r.searchAll(method, texts), arm.away(o, anchors[o]))
+				})
 				if err != nil {
 					return Result{}, err
 				}
-				attacks = append(attacks, attacked{name, worst})
+				attacks = append(attacks, worst...)
 			}
 		}
 		series, err := measure(r.Edits, arm, attacks, func(texts []string) ([]figure, error) { return arm.distances(ctx, texts, anchors) })
@@ -50,8 +51,7 @@ func TextFARE(ctx context.Context, r *Run, f0 *textenc.Encoder, texts []string, 
 	}
 	return newResult("textfare", r.Settings, []string{
 		"Squared L2 distance of the arm's state of the damaged text to the standard encoder's of the clean one; lower is better.",
-		"The name of an attack ends with the distance that its search raises. " + adaptive,
-		typosNote,
+		"The name of an attack says which of the distances its search raises.", adaptive, typosNote,
 	}, all), nil
 }
 
@@ -78,14 +78,14 @@ func (a Arm) distances(ctx context.Context, texts []string, anchors map[textenc.
 // Brute is the search over all slots and symbols: Charmer that keeps all slots.
 const Brute = "brute"
 
-// search is set up for a method: leaf, charmer or Brute.
-func (r *Run) search(method string, texts []string) attack.Config {
+// searchAll is search that also knows Brute.
+func (r *Run) searchAll(method string, texts []string) attack.Config {
 	if method != Brute {
-		return attack.Config{Method: method, Rho: r.rho(method), Constraint: r.Constraint}
+		return r.search(method)
 	}
-	longest := 0
+	cfg := r.search(attack.Charmer)
 	for _, t := range texts {
-		longest = max(longest, len(t))
+		cfg.Rho = max(cfg.Rho, 2*(len(t)+r.most())+1)
 	}
-	return attack.Config{Method: attack.Charmer, Rho: 2*longest + 1 + 2*r.most(), Constraint: r.Constraint}
+	return cfg
 }

@@ -22,31 +22,38 @@ type Texts struct {
 }
 
 // ZeroShotTexts measures how many texts are nearest to the anchor of their class
-// (accuracy), clean, with random typos and attacked: Charmer (Abad Rocamora et
-// al. 2024) raises the margin, the largest cosine with a wrong anchor less that
-// with the right one, and stops when the text is misread.
-func ZeroShotTexts(ctx context.Context, r *Run, task Texts) (Result, error) {
+// (accuracy), and by how much: the cosine with the right anchor less the largest
+// with a wrong one (margin). Texts are clean, with random typos and attacked by
+// methods, leaf or charmer (Abad Rocamora et al. 2024), that bring the margin
+// down and stop when the text is misread.
+func ZeroShotTexts(ctx context.Context, r *Run, task Texts, methods []string) (Result, error) {
 	texts := first(r, task.Texts)
-	r.all = len(texts) * (1 + len(r.arms))
+	r.all = len(texts) * (1 + len(methods)*r.searches())
 	typos, err := r.typos(ctx, texts, first(r, task.Typos))
 	if err != nil {
 		return Result{}, err
 	}
 	var all []Series
 	for _, arm := range r.arms {
-		anchors, err := task.anchors(ctx, arm)
+		attacks := []attacked{{"random", typos}}
+		for _, method := range methods {
+			worst, err := r.attackArm(method, arm, func(arm Arm) ([]damaged, error) {
+				c, err := task.classifier(ctx, arm)
+				if err != nil {
+					return nil, err
+				}
+				return r.damage(ctx, method+" on margin", arm.Name, texts, r.misread(method, task.Texts), c.errors)
+			})
+			if err != nil {
+				return Result{}, err
+			}
+			attacks = append(attacks, worst...)
+		}
+		c, err := task.classifier(ctx, arm)
 		if err != nil {
 			return Result{}, err
 		}
-		c := classifier{arm, anchors, task.Class}
-		worst, err := r.damage(ctx, "charmer on margin", arm.Name, texts, r.charmer(task.Texts), c.margins)
-		if err != nil {
-			return Result{}, err
-		}
-		series, err := measure(r.Edits, arm, []attacked{{"random", typos}, {"charmer", worst}}, func(texts []string) ([]figure, error) {
-			ok, err := c.right(ctx, texts)
-			return []figure{{"accuracy", shares(ok)}}, err
-		})
+		series, err := measure(r.Edits, arm, attacks, func(texts []string) ([]figure, error) { return c.figures(ctx, texts) })
 		if err != nil {
 			return Result{}, err
 		}
@@ -54,39 +61,26 @@ func ZeroShotTexts(ctx context.Context, r *Run, task Texts) (Result, error) {
 	}
 	return newResult("zeroshot texts", r.Settings, []string{
 		fmt.Sprintf("%d classes; their anchors are %s.", len(task.Prompts), task.kind()),
-		"charmer: Charmer without a constraint on the margin; its symbols are the characters of the data. " + adaptive,
-		typosNote,
+		"accuracy: texts that are nearest to their class. margin: cosine with the right anchor less the largest with a wrong one.",
+		"The searches bring the margin down; their symbols are the characters of the data.", adaptive, typosNote,
 	}, all), nil
 }
 
 // Notes of all claims.
 const (
-	adaptive  = "Each arm is attacked by a search of its own that scores through the whole arm, its corrector included."
+	adaptive = "Each arm is attacked by a search of its own that scores through the whole arm, its corrector included; " +
+		"transferred: found on the encoder alone, then corrected."
 	typosNote = "random: random typos, the same for all arms; those of the data where it has them."
 )
 
-// charmer is set up as the LEAF paper does it for classification.
-func (r *Run) charmer(texts []string) attack.Config {
-	return attack.Config{
-		Method: attack.Charmer, Rho: r.rho(attack.Charmer), Constraint: attack.None, Alphabet: alphabet(texts),
-		Stop: func(_ int, _ string, margin float64) bool { return margin > 0 },
+// misread is set up as the LEAF paper does it for classification.
+func (r *Run) misread(method string, texts []string) attack.Config {
+	cfg := r.search(method)
+	cfg.Stop = func(_ int, _ string, score float64) bool { return score > 0 }
+	if cfg.Alphabet == nil {
+		cfg.Alphabet = alphabet(texts)
 	}
-}
-
-// alphabet lists every character of the texts, sorted.
-func alphabet(texts []string) []rune {
-	seen := map[rune]bool{}
-	var out []rune
-	for _, t := range texts {
-		for _, c := range t {
-			if !seen[c] {
-				seen[c] = true
-				out = append(out, c)
-			}
-		}
-	}
-	slices.Sort(out)
-	return out
+	return cfg
 }
 
 func (t Texts) kind() string {
@@ -96,12 +90,13 @@ func (t Texts) kind() string {
 	return "texts, embedded by the encoder under test"
 }
 
-// anchors gives unit rows [C,P].
-func (t Texts) anchors(ctx context.Context, arm Arm) (tensor.Tensor, error) {
+// classifier embeds the anchors.
+func (t Texts) classifier(ctx context.Context, arm Arm) (classifier, error) {
 	if len(t.Anchors.Data) > 0 {
-		return t.Anchors, nil
+		return classifier{arm, t.Anchors, t.Class}, nil
 	}
-	return Arm{Encoder: arm.Encoder}.embed(ctx, t.Prompts)
+	x, err := Arm{Encoder: arm.Encoder}.embed(ctx, t.Prompts)
+	return classifier{arm, x, t.Class}, err
 }
 
 // classifier tells texts apart by the nearest anchor.
@@ -111,23 +106,35 @@ type classifier struct {
 	class   []int         // of each text
 }
 
-// margins scores texts by how far they are on the wrong side.
-func (c classifier) margins(items []int) attack.Score {
+// errors scores texts by how far they are on the wrong side: less the margin.
+func (c classifier) errors(items []int) attack.Score {
 	return func(ctx context.Context, texts []string, owner []int) ([]float64, error) {
-		x, err := c.arm.embed(ctx, texts)
-		if err != nil {
-			return nil, err
+		class := make([]int, len(texts))
+		for i, o := range owner {
+			class[i] = c.class[items[o]]
 		}
-		out := make([]float64, len(texts))
-		for i := range out {
-			out[i] = margin(cosines(x.Row(i).Data, c.anchors), c.class[items[owner[i]]])
+		margins, err := c.margins(ctx, texts, class)
+		for i := range margins {
+			margins[i] = -margins[i]
 		}
-		return out, nil
+		return margins, err
 	}
 }
 
-// margin is the largest cosine of a wrong class less that of the right one:
-// above 0, the text is misread.
+func (c classifier) margins(ctx context.Context, texts []string, class []int) ([]float64, error) {
+	x, err := c.arm.embed(ctx, texts)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float64, len(texts))
+	for i := range out {
+		out[i] = margin(cosines(x.Row(i).Data, c.anchors), class[i])
+	}
+	return out, nil
+}
+
+// margin is the cosine of the right class less the largest of a wrong one: below
+// 0, the text is misread.
 func margin(cos []float64, right int) float64 {
 	wrong := math.Inf(-1)
 	for c, v := range cos {
@@ -135,21 +142,20 @@ func margin(cos []float64, right int) float64 {
 			wrong = max(wrong, v)
 		}
 	}
-	return wrong - cos[right]
+	return cos[right] - wrong
 }
 
-// right says of each text, in the order of the classes, whether it is read as
-// what it is.
-func (c classifier) right(ctx context.Context, texts []string) ([]bool, error) {
-	x, err := c.arm.embed(ctx, texts)
+// figures measures texts that are in the order of the classes.
+func (c classifier) figures(ctx context.Context, texts []string) ([]figure, error) {
+	margins, err := c.margins(ctx, texts, c.class[:len(texts)])
 	if err != nil {
 		return nil, err
 	}
-	out := make([]bool, len(texts))
-	for i := range out {
-		out[i] = argmax(cosines(x.Row(i).Data, c.anchors)) == c.class[i]
+	ok := make([]bool, len(margins))
+	for i, m := range margins {
+		ok[i] = m > 0
 	}
-	return out, nil
+	return []figure{{"accuracy", shares(ok)}, {"margin", margins}}, nil
 }
 
 // shares has 1 for true.
@@ -175,7 +181,7 @@ type Pictures struct {
 // class (accuracy) while all prompts are damaged: by random typos, and by LEAF's
 // search, which drives each prompt away from the arm's own clean embedding.
 func ZeroShotPictures(ctx context.Context, r *Run, task Pictures) (Result, error) {
-	r.all = len(task.Prompts) * (1 + len(r.arms))
+	r.all = len(task.Prompts) * (1 + r.searches())
 	typos, err := r.typos(ctx, task.Prompts, task.Typos)
 	if err != nil {
 		return Result{}, err
@@ -183,12 +189,12 @@ func ZeroShotPictures(ctx context.Context, r *Run, task Pictures) (Result, error
 	class := first(r, task.Class)
 	var all []Series
 	for _, arm := range r.arms {
-		worst, err := r.leaf(ctx, arm, task.Prompts)
+		worst, err := r.attackArm(attack.Leaf, arm, func(arm Arm) ([]damaged, error) { return r.leaf(ctx, arm, task.Prompts) })
 		if err != nil {
 			return Result{}, err
 		}
-		series, err := measure(r.Edits, arm, []attacked{{"random", typos}, {"leaf", worst}}, func(texts []string) ([]figure, error) {
-			x, err := arm.embed(ctx, texts)
+		series, err := measure(r.Edits, arm, append([]attacked{{"random", typos}}, worst...), func(prompts []string) ([]figure, error) {
+			x, err := arm.embed(ctx, prompts)
 			if err != nil {
 				return nil, err
 			}
@@ -205,19 +211,8 @@ func ZeroShotPictures(ctx context.Context, r *Run, task Pictures) (Result, error
 	}
 	return newResult("zeroshot pictures", r.Settings, []string{
 		fmt.Sprintf("%d pictures, %d classes, whose prompts are damaged.", len(class), len(task.Prompts)),
-		"leaf: LEAF's search, which drives each prompt away from its clean embedding by the same arm. " + adaptive,
-		typosNote,
+		"leaf: LEAF's search, which drives each prompt away from its clean embedding by the same arm.", adaptive, typosNote,
 	}, all), nil
-}
-
-// leaf attacks texts by LEAF's search against an arm's own clean embeddings.
-func (r *Run) leaf(ctx context.Context, arm Arm, texts []string) ([]damaged, error) {
-	anchors, err := arm.Encoder.Anchors(ctx, arm.read(texts), textenc.Pooled)
-	if err != nil {
-		return nil, err
-	}
-	cfg := attack.Config{Method: attack.Leaf, Rho: r.rho(attack.Leaf), Constraint: r.Constraint}
-	return r.damage(ctx, "leaf on pooled", arm.Name, texts, cfg, arm.away(textenc.Pooled, anchors))
 }
 
 // ClassMeans gives image anchors: the unit mean [C,P] of the unit rows of every
@@ -231,4 +226,13 @@ func ClassMeans(x tensor.Tensor, class []int) tensor.Tensor {
 		}
 	}
 	return unitRows(out)
+}
+
+// leaf attacks texts by LEAF's search against an arm's own clean embeddings.
+func (r *Run) leaf(ctx context.Context, arm Arm, texts []string) ([]damaged, error) {
+	anchors, err := arm.Encoder.Anchors(ctx, arm.read(texts), textenc.Pooled)
+	if err != nil {
+		return nil, err
+	}
+	return r.damage(ctx, "leaf on pooled", arm.Name, texts, r.search(attack.Leaf), arm.away(textenc.Pooled, anchors))
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"image"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,7 +49,8 @@ func (f *evalFlags) register(cmd *cobra.Command, cfg *Config, claim string, edit
 	cmd.Flags().IntSliceVar(&f.Edits, "edits", edits, "strengths of the attacks, in edits")
 	cmd.Flags().StringSliceVar(&f.Arms, "arms", nil, "encoders to compare; NAME+spell has a spelling corrector in front (default: standard,robust,standard+spell)")
 	cmd.Flags().Uint64Var(&f.Seed, "seed", 1, "of every random choice")
-	cmd.Flags().IntVar(&f.Rho, "rho", 0, "positions and symbols that a search tries (default: 50 for leaf, 20 for charmer)")
+	cmd.Flags().IntVar(&f.Rho, "rho", 0, "positions, of leaf also symbols, that a search tries (default: 50 for leaf, 20 for charmer)")
+	cmd.Flags().StringVar(&f.Alphabet, "alphabet", "", "characters that a search puts in (default: printable ASCII)")
 }
 
 // lab is a model loaded for an evaluation.
@@ -129,6 +132,19 @@ func (f *evalFlags) measure(cmd *cobra.Command, cfg *Config, l *lab, claim func(
 	return err
 }
 
+// checkAttacks refuses searches that a claim does not know.
+func checkAttacks(attacks []string, known ...string) error {
+	for _, a := range attacks {
+		if !slices.Contains(known, a) {
+			return leafserve.InvalidField("attacks", "--attacks has %q, want some of: %s", a, strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
+// isFile says that --data is neither a folder nor the built-in one.
+func (f *evalFlags) isFile() bool { return f.data != "" && !isDir(f.data) }
+
 // captions reads a data folder with pictures, captions and classes.
 func (f *evalFlags) captions() (set data.Set, err error) {
 	folder, err := data.Open(f.data)
@@ -158,7 +174,7 @@ func (f *evalFlags) prompts() ([]data.Prompt, error) {
 	switch {
 	case isDir(f.data):
 		folder, _ = data.Around(filepath.Join(f.data, name))
-	case f.data != "":
+	case f.isFile():
 		folder, name = data.Around(f.data)
 	}
 	prompts, err := folder.Prompts(name)

@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"leafserve"
 	"leafserve/attack"
 	"leafserve/eval"
 	"leafserve/eval/data"
@@ -39,11 +36,8 @@ states that the UNet reads. Each attack searches for both.`,
 }
 
 func (f *textfareFlags) run(cmd *cobra.Command, cfg *Config) error {
-	known := []string{attack.Leaf, attack.Charmer, eval.Brute}
-	for _, a := range f.attacks {
-		if !slices.Contains(known, a) {
-			return leafserve.InvalidField("attacks", "--attacks has %q, want some of: %s", a, strings.Join(known, ", "))
-		}
+	if err := checkAttacks(f.attacks, attack.Leaf, attack.Charmer, eval.Brute); err != nil {
+		return err
 	}
 	texts, typos, err := f.texts()
 	if err != nil {
@@ -61,7 +55,7 @@ func (f *textfareFlags) run(cmd *cobra.Command, cfg *Config) error {
 
 // texts reads captions, or prompts.
 func (f *evalFlags) texts() (texts []string, typos []data.Typos, err error) {
-	if f.data != "" && !isDir(f.data) {
+	if f.isFile() {
 		return f.promptTexts()
 	}
 	set, err := f.captions()

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"leafserve"
+	"leafserve/attack"
 	"leafserve/eval"
 	"leafserve/eval/data"
 	"leafserve/tensor"
@@ -17,6 +18,7 @@ import (
 type zeroshotFlags struct {
 	evalFlags
 	task, anchors, classes string
+	attacks                []string
 }
 
 func zeroshotCommand(cfg *Config) *cobra.Command {
@@ -26,9 +28,9 @@ func zeroshotCommand(cfg *Config) *cobra.Command {
 		Short: "Classification of texts, or of pictures by damaged class prompts",
 		Long: `Zero-shot classification, clean, with random typos and under attack.
 
-texts: each text goes to the class whose anchor is nearest. Charmer (20
-positions, every character of the data, no constraint) attacks the margin. The
-texts are the captions of a data folder, or a file of labelled texts: .csv with
+texts: each text goes to the class whose anchor is nearest. The searches bring
+the margin down, with every character of the data. The texts are the
+captions of a data folder, or a file of labelled texts: .csv with
 label,title,description as AG-News is published, else {"text","label"} a line.
 
 pictures: each picture of a data folder goes to the class whose prompt is
@@ -41,9 +43,10 @@ nearest, while all class prompts are damaged.`,
 	f.register(cmd, cfg, "zeroshot", 1, 2, 3, 4, 5)
 	cmd.Flags().StringVar(&f.data, "data", "", "folder with captions.jsonl and classes.jsonl, or file of labelled texts (default: the built-in captions)")
 	cmd.Flags().StringVar(&f.task, "task", "texts", "texts or pictures")
+	cmd.Flags().StringSliceVar(&f.attacks, "attacks", []string{attack.Charmer}, "searches on texts: charmer, leaf")
 	cmd.Flags().StringVar(&f.anchors, "anchors", "text", "of texts: text (the classes' prompts) or image (their pictures)")
 	cmd.Flags().StringVar(&f.classes, "classes", "", `file of {"name","prompt","image"} a line, for labelled texts (default: the four of AG-News)`)
-	cmd.Flags().StringVar(&f.Constraint, "constraint", "strict", "of pictures: strict, no-increase, none")
+	cmd.Flags().StringVar(&f.Constraint, "constraint", "", "strict, no-increase, none (default: none for labelled texts, as in the paper, else strict: without it \"cat\" becomes \"bat\")")
 	return cmd
 }
 
@@ -56,9 +59,18 @@ func (f *zeroshotFlags) run(cmd *cobra.Command, cfg *Config) error {
 			return leafserve.InvalidField(c.flag, "--%s is %q, want %s or %s", c.flag, c.v, c.want[0], c.want[1])
 		}
 	}
+	if err := checkAttacks(f.attacks, attack.Charmer, attack.Leaf); err != nil {
+		return err
+	}
 	f.Own = map[string]string{"task": f.task}
 	if f.task == "texts" {
-		f.Own["anchors"], f.Constraint = f.anchors, ""
+		f.Own["anchors"] = f.anchors
+	}
+	if f.Constraint == "" {
+		f.Constraint = attack.Strict
+		if f.isFile() {
+			f.Constraint = attack.None
+		}
 	}
 	l, err := f.load(cfg)
 	if err != nil {
@@ -79,7 +91,7 @@ func (f *zeroshotFlags) run(cmd *cobra.Command, cfg *Config) error {
 		return err
 	}
 	return f.measure(cmd, cfg, l, func(ctx context.Context, r *eval.Run) (eval.Result, error) {
-		return eval.ZeroShotTexts(ctx, r, task)
+		return eval.ZeroShotTexts(ctx, r, task, f.attacks)
 	})
 }
 
@@ -99,7 +111,7 @@ func (f *zeroshotFlags) pictures(ctx context.Context, l *lab) (task eval.Picture
 
 // texts reads captions or labelled texts for --task texts.
 func (f *zeroshotFlags) texts(ctx context.Context, l *lab) (task eval.Texts, err error) {
-	if f.data != "" && !isDir(f.data) {
+	if f.isFile() {
 		return f.labelled(ctx, l)
 	}
 	set, err := f.captions()
@@ -108,16 +120,18 @@ func (f *zeroshotFlags) texts(ctx context.Context, l *lab) (task eval.Texts, err
 	}
 	if f.anchors == "image" {
 		set = set.Depicted()
-		pictures, err := l.pictures(ctx, set)
-		if err != nil {
-			return task, err
-		}
-		task.Anchors = eval.ClassMeans(pictures, set.Class)
 	}
 	task.Class, task.Prompts = set.Class, prompts(set.Classes)
 	for _, c := range set.Captions {
 		task.Texts = append(task.Texts, c.Text)
 		task.Typos = append(task.Typos, c.Typos)
+	}
+	if f.anchors == "image" {
+		pictures, err := l.pictures(ctx, set)
+		if err != nil {
+			return task, err
+		}
+		task.Anchors = eval.ClassMeans(pictures, task.Class)
 	}
 	return task, nil
 }
