@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -154,7 +155,7 @@ func TestEmbeddingPrecision(t *testing.T) {
 // or replaced since.
 func TestIndexSeesOtherProcesses(t *testing.T) {
 	all := entriesOf(unit(2, 4, 5))
-	folder := indexed(t, all[:2]...)
+	folder, log := indexed(t, all[:2]...), logged(t)
 	reader, writer := folder.Index(), folder.Index()
 	check := func(when, want string) {
 		t.Helper()
@@ -191,6 +192,9 @@ func TestIndexSeesOtherProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("after the file has gone", "")
+	if log.Len() != 0 {
+		t.Errorf("the log has %q, want nothing", log)
+	}
 }
 
 // TestIndexAfterCrash cuts the file at every byte of its last record, as a crash
@@ -266,9 +270,9 @@ func TestIndexUnreadable(t *testing.T) {
 
 // TestIndexTogether: several writers and one that prunes lose nothing.
 func TestIndexTogether(t *testing.T) {
-	const writers, each = 4, 25
-	all := entriesOf(unit(5, writers*each, 3))
-	folder := indexed(t, Entry{Name: "gone-0.png"}, Entry{Name: "gone-1.png"})
+	const writers, each, gone = 4, 25, 20
+	all := entriesOf(unit(5, writers*each+gone, 3))
+	folder := indexed(t, all[writers*each:]...)
 	var running sync.WaitGroup
 	for w := range writers {
 		running.Go(func() {
@@ -285,8 +289,8 @@ func TestIndexTogether(t *testing.T) {
 	}
 	running.Go(func() {
 		x := folder.Index()
-		for i := range 2 {
-			if err := folder.Delete(fmt.Sprintf("gone-%d.png", i)); err != nil {
+		for _, e := range all[writers*each:] {
+			if err := folder.Delete(e.Name); err != nil {
 				t.Error(err)
 			}
 			if n, err := x.Prune(); n != 1 || err != nil {
@@ -297,6 +301,29 @@ func TestIndexTogether(t *testing.T) {
 	running.Wait()
 	if hits, err := folder.Index().Newest(1000); err != nil || len(hits) != writers*each {
 		t.Errorf("%d entries, %v, want %d", len(hits), err, writers*each)
+	}
+}
+
+// TestIndexLock: a second writer would have to wait, in this process and in any
+// other.
+func TestIndexLock(t *testing.T) {
+	folder := indexed(t)
+	other, err := os.OpenFile(filepath.Join(folder.dir, lockFile), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	try := func() error { return syscall.Flock(int(other.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+	unlock, err := folder.Index().lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := try(); err != syscall.EWOULDBLOCK {
+		t.Errorf("a lock that is held: %v, want EWOULDBLOCK", err)
+	}
+	unlock()
+	if err := try(); err != nil {
+		t.Errorf("a lock that was given back: %v", err)
 	}
 }
 

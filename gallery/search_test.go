@@ -23,6 +23,7 @@ func TestSearchIsExact(t *testing.T) {
 			all[i].Space = "b"
 		}
 	}
+	slices.Reverse(all) // so that of equals the better comes later
 	x := indexed(t).Index()
 	if err := x.Add(all...); err != nil {
 		t.Fatal(err)
@@ -53,6 +54,16 @@ func TestSearchIsExact(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSearchOfEquals: which of equal scores are left out does not depend on the
+// order in which pictures were made.
+func TestSearchOfEquals(t *testing.T) {
+	all := entriesOf(slices.Repeat([]Embedding{{1, 0}}, 9))
+	slices.Reverse(all)
+	if got := names(t)(indexed(t, all...).Index().Search("a", []float32{1, 0}, 3)); got != "p00000 p00001 p00002" {
+		t.Errorf("Search = %s, want the first names", got)
 	}
 }
 

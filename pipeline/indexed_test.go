@@ -126,6 +126,8 @@ func TestIndexedWithoutCLIP(t *testing.T) {
 func TestIndexedLeavesTheJob(t *testing.T) {
 	m := load(t, leaftest.DefaultModel())
 	made := leafserve.Result{Images: []leafserve.Image{{URL: "/images/a-0.png"}}}
+	cell := leafserve.Cell{Image: leafserve.Image{URL: "/images/a-1.png"}, Prompt: "an oawl"}
+	made.Compare = &leafserve.Comparison{Case: &leafserve.Case{Arms: map[string]leafserve.Arm{"robust": {Clean: cell, Attacked: cell}}}}
 	failed := errors.New("out of paint")
 	for _, tc := range []struct {
 		name   string
@@ -136,8 +138,8 @@ func TestIndexedLeavesTheJob(t *testing.T) {
 		logs   string
 	}{
 		{"failed", failed, "", false, 0, ""},
-		{"picture is missing", nil, "", false, 1, "not embedded"},
-		{"picture is no picture", nil, "GIF89a", false, 1, "not embedded"},
+		{"picture is missing", nil, "", false, 2, "not embedded"},
+		{"picture is no picture", nil, "GIF89a", false, 2, "not embedded"},
 		{"index cannot be written", nil, "GIF89a", true, 0, "not added"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -145,6 +147,7 @@ func TestIndexedLeavesTheJob(t *testing.T) {
 			pictures, dir := folder(t)
 			if tc.file != "" {
 				write(t, filepath.Join(dir, "a-0.png"), tc.file)
+				write(t, filepath.Join(dir, "a-1.png"), tc.file)
 			}
 			if tc.broken {
 				if err := os.Mkdir(filepath.Join(dir, ".index.jsonl"), 0o755); err != nil {
