@@ -30,7 +30,7 @@ var samples = []struct {
 	}, []string{"could be chance", "95% interval", "Every prompt"}},
 	{"twelve", twelve, 12, []string{
 		"With one wrong letter, the robust encoder kept 10 of 12 pictures; the standard encoder kept 2.", "stayed closer for 10 of 12 prompts and moved further for 2.",
-		"The typical case (median gain): ", "Mean over 12 prompts, 95% interval", "Prompt fit without a typo", "what robustness costs", "10,000 resamples, seed 42",
+		"The typical case (median gain): ", "Mean over 12 prompts, 95% interval", "Prompt fit without a typo", "what robustness costs", "10,000 resamples, seed 42", "ties half, with Wilson’s 95% interval: 83% (55 to 95%).",
 		"All 12", "Robust broke 2", "Both held 1", "Only robust held 9", "like 0.28", "like 0.79", "12 prompts are few", "All typos were chosen against the standard encoder.", "a second run must give the same",
 	}, []string{"Not judged", "No typo found", "One prompt"}},
 	{"many", many, leafserve.MaxComparePrompts, []string{"of 256 pictures"}, []string{"prompts are few"}},

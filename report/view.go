@@ -24,6 +24,7 @@ type view struct {
 	Moved            string // compares the mean drifts, after "moves"; "" where they are not known
 	Closer, Further  int    // cases where the tested arm stayed closer, and moved further
 	Compared         int    // cases with both likenesses
+	WinRate          string // of the tested arm, with its interval; "" without likenesses
 	Typical          caseView
 	TypicalIs        string
 	Rows             []figureRow
@@ -116,8 +117,8 @@ func armsOf(names []string) []arm {
 // compare counts which arm stayed closer and tells how far the typos moved them.
 func (v *view) compare() {
 	similar := func(a arm) []float64 { return stats.Values(v.Data.Cases, a.Name, stats.Similarity) }
-	baseline := similar(v.Baseline)
-	for i, t := range similar(v.Tested) {
+	tested, baseline := similar(v.Tested), similar(v.Baseline)
+	for i, t := range tested {
 		switch d := t - baseline[i]; {
 		case math.IsNaN(d):
 			continue
@@ -128,7 +129,10 @@ func (v *view) compare() {
 		}
 		v.Compared++
 	}
-	v.Judged = v.Compared > 0
+	if v.Judged = v.Compared > 0; v.Judged {
+		w := stats.WinRate(tested, baseline)
+		v.WinRate = fmt.Sprintf("%.0f%% (%.0f to %.0f%%)", 100*w.Mean, 100*w.Low, 100*w.High)
+	}
 	drift := func(a arm) leafserve.Estimate {
 		return stats.Mean(stats.Values(v.Data.Cases, a.Name, stats.Pooled))
 	}
