@@ -14,6 +14,19 @@ type window struct {
 	used int   // ids of the text, BOS and EOS included; the others are padding
 }
 
+// windowOf tells a text's ids from the padding, as far as they differ: of EOS
+// signs at the end that could be either, one is the text's.
+func (t *Tokenizer) windowOf(ids []int) window {
+	used := len(ids)
+	for used > 1 && ids[used-1] == t.pad {
+		used--
+	}
+	if t.pad == t.eos {
+		used = min(used+1, len(ids))
+	}
+	return window{ids, used}
+}
+
 // Drift tells how far the encoder moves from a clean text to a damaged one. Of
 // Pooled the projected EOS state is compared (without a projection, the EOS
 // state); of Hidden the states after the final layer norm that a UNet reads,
@@ -34,7 +47,7 @@ func (e *Encoder) Drift(ctx context.Context, clean, damaged string) (Drift, erro
 	}
 	var pooled, hidden gap
 	pooled.add(e.pooledOf(out[0]), e.pooledOf(out[1]))
-	for _, at := range align(prompts[0].window(), prompts[1].window()) {
+	for _, at := range align(e.tokenizer.windowOf(prompts[0].IDs), e.tokenizer.windowOf(prompts[1].IDs)) {
 		hidden.add(rowOf(out[0].rows(), at[0]), rowOf(out[1].rows(), at[1]))
 	}
 	return Drift{pooled.turn(), hidden.turn(), math.Sqrt(pooled.squares), math.Sqrt(hidden.squares)}, nil
@@ -44,8 +57,6 @@ func (e *Encoder) Drift(ctx context.Context, clean, damaged string) (Drift, erro
 func (em Embedding) rows() tensor.Tensor {
 	return tensor.Tensor{Shape: em.Hidden.Shape[1:], Data: em.Hidden.Data}
 }
-
-func (p Prompt) window() window { return window{p.IDs, min(len(p.Tokens)+2, len(p.IDs))} }
 
 // pooledOf is the vector that stands for a whole text: [P], or [D] without a
 // projection.

@@ -2,6 +2,7 @@ package textenc
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -36,6 +37,32 @@ func TestAlign(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := align(tc.a, tc.b); !slices.Equal(got, tc.pairs) {
 				t.Errorf("align = %v, want %v", got, tc.pairs)
+			}
+		})
+	}
+}
+
+func TestWindowOf(t *testing.T) {
+	const bos, eos = 49406, 49407
+	for _, tc := range []struct {
+		name, pad, text string
+		used            int
+	}{
+		{"padded with EOS", "", "a cat", 4},
+		{"empty", "", "", 2},
+		{"an EOS sign of its own looks like padding", "", "a cat <|endoftext|>", 4},
+		{"one inside does not", "", "a <|endoftext|> cat", 5},
+		{"truncated", "", strings.Repeat("cat ", 100), 77},
+		{"full", "", strings.Repeat("cat ", 75), 77},
+		{"padded with another", "!", "a cat", 4},
+		{"another, in the text too", "!", "a cat !", 5},
+		{"another, empty", "!", "", 2},
+		{"another, EOS sign of its own", "!", "a cat <|endoftext|>", 5},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := clipTokenizer(t, tc.pad).newCutter().window(tc.text)
+			if w.used != tc.used || w.ids[0] != bos || w.ids[w.used-1] != eos {
+				t.Errorf("window of %q = %v, %d used, want %d", tc.text, w.ids, w.used, tc.used)
 			}
 		})
 	}

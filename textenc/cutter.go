@@ -21,7 +21,7 @@ func (c *cutter) window(text string) window {
 	c.t.walk(text, c.special, c.words)
 	c.ids = append(c.ids, c.t.eos)
 	ids, _ := c.t.Window(Encoding{IDs: c.ids})
-	return window{ids, min(len(c.ids), len(ids))}
+	return c.t.windowOf(ids)
 }
 
 func (c *cutter) special(s special) { c.ids = append(c.ids, s.id) }

@@ -33,51 +33,57 @@ type branch struct {
 	texts []int // all whose sequence this is
 }
 
-// packed puts sequences, none of them empty, into packs. Those of texts with
-// different groups never share one, so that a group's results do not depend, to
-// the bit, on the others.
-func packed(sequences [][]int, group []int) []pack {
-	order := make([]int, len(sequences))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		if d := group[a] - group[b]; d != 0 {
+// batch is token sequences to be packed.
+type batch []entry
+
+// entry is the sequence of a text, whose number is the caller's. Groups do not
+// share packs, so that the results of one do not depend, to the bit, on others.
+type entry struct {
+	text, group int
+	ids         []int // not empty
+}
+
+func (b *batch) add(text, group int, ids []int) { *b = append(*b, entry{text, group, ids}) }
+
+// packed puts a batch, which it sorts, into packs.
+func packed(b batch) []pack {
+	slices.SortStableFunc(b, func(x, y entry) int {
+		if d := x.group - y.group; d != 0 {
 			return d
 		}
-		return slices.Compare(sequences[a], sequences[b])
+		return slices.Compare(x.ids, y.ids)
 	})
 	var packs []pack
-	for len(order) > 0 {
+	for len(b) > 0 {
 		n := 1
-		for n < len(order) && group[order[n]] == group[order[0]] {
+		for n < len(b) && b[n].group == b[0].group {
 			n++
 		}
-		packs = append(packs, split(sequences, order[:n])...)
-		order = order[n:]
+		packs = append(packs, b[:n].split()...)
+		b = b[n:]
 	}
 	return packs
 }
 
-// split puts the sequences of one group, in sorted order, into packs of about
-// the same size. Equal ones stay together.
-func split(sequences [][]int, order []int) []pack {
-	fresh, total := make([]int, len(order)), 0 // nodes that each adds to one tree of all
+// split puts one group, sorted, into packs of about the same size. Equal
+// sequences stay together.
+func (b batch) split() []pack {
+	fresh, total := make([]int, len(b)), 0 // nodes that each adds to one tree of all
 	var last []int
-	for n, i := range order {
-		fresh[n] = len(sequences[i]) - common(last, sequences[i])
-		total += fresh[n]
-		last = sequences[i]
+	for i, e := range b {
+		fresh[i] = len(e.ids) - common(last, e.ids)
+		total += fresh[i]
+		last = e.ids
 	}
 	var packs []pack
 	count, before := (total+packNodes-1)/packNodes, 0
-	for n, i := range order {
-		share := len(sequences[i]) - fresh[n]
-		if fresh[n] > 0 && before*count/total >= len(packs) {
+	for i, e := range b {
+		share := len(e.ids) - fresh[i]
+		if fresh[i] > 0 && before*count/total >= len(packs) {
 			packs, share = append(packs, pack{}), 0
 		}
-		packs[len(packs)-1].add(i, sequences[i], share)
-		before += fresh[n]
+		packs[len(packs)-1].add(e, share)
+		before += fresh[i]
 	}
 	return packs
 }
@@ -94,16 +100,20 @@ func common(a, b []int) int {
 }
 
 // add appends a text whose sequence shares that many nodes with the last one's.
-func (p *pack) add(text int, sequence []int, share int) {
-	if n := len(p.branches); n > 0 && share == len(sequence) && share == len(p.branches[n-1].nodes) {
-		p.branches[n-1].texts = append(p.branches[n-1].texts, text)
+func (p *pack) add(e entry, share int) {
+	var last *branch
+	if n := len(p.branches); n > 0 {
+		last = &p.branches[n-1]
+	}
+	if share == len(e.ids) { // equal to the last one
+		last.texts = append(last.texts, e.text)
 		return
 	}
-	b := branch{nodes: make([]int, 0, len(sequence)), texts: []int{text}}
+	b := branch{nodes: make([]int, 0, len(e.ids)), texts: []int{e.text}}
 	if share > 0 {
-		b.nodes = append(b.nodes, p.branches[len(p.branches)-1].nodes[:share]...)
+		b.nodes = append(b.nodes, last.nodes[:share]...)
 	}
-	for position, id := range sequence[share:] {
+	for position, id := range e.ids[share:] {
 		b.nodes = append(b.nodes, len(p.ids))
 		p.ids = append(p.ids, id)
 		p.positions = append(p.positions, share+position)

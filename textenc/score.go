@@ -2,8 +2,10 @@ package textenc
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 
 	"leafserve/tensor"
 )
@@ -40,8 +42,12 @@ type Anchor struct {
 // computed, and nothing twice. The first call loads the graph.
 func (e *Encoder) Embed(ctx context.Context, texts []string) (tensor.Tensor, error) {
 	out := tensor.New(len(texts), e.embedWidth())
-	err := e.eachPooled(ctx, e.windows(texts), make([]int, len(texts)), func(text int, state []float32) {
-		copy(rowOf(out, text), state)
+	var all batch
+	for i, w := range e.windows(texts) {
+		all.add(i, 0, e.sequence(w, Pooled))
+	}
+	err := e.each(ctx, all, Pooled, func(text int, row func(int) []float32) {
+		copy(rowOf(out, text), row(0))
 	})
 	return out, err
 }
@@ -94,72 +100,120 @@ func (e *Encoder) hiddenAnchors(ctx context.Context, texts []string) ([]Anchor, 
 	}
 	out := make([]Anchor, len(texts))
 	for i, em := range embeddings {
-		out[i] = Anchor{objective: Hidden, window: prompts[i].window(), state: em.rows()}
+		out[i] = Anchor{objective: Hidden, window: e.tokenizer.windowOf(prompts[i].IDs), state: em.rows()}
 	}
 	return out, nil
 }
 
 // Scores gives a function that measures how far edited texts are from their
 // anchors: of texts[i], from anchors[owner[i]]. It is exact: a text's score is
-// that of Encode's states, to the rounding of float32 (relative 1e-4), and equal
-// token sequences have equal scores. Texts of other owners in the same call do
-// not change it by a bit. It is safe for concurrent use.
+// that of Encode's states, to the rounding of float32 (relative 1e-4). Texts of
+// other owners do not change it by a bit. The function remembers its scores, so
+// that equal token sequences of one owner score equally, to the bit, in all its
+// calls; drop it when the search is over. It is safe for concurrent use.
 func (e *Encoder) Scores(o Objective, anchors []Anchor) func(ctx context.Context, texts []string, owner []int) ([]float64, error) {
-	return func(ctx context.Context, texts []string, owner []int) ([]float64, error) {
-		if err := e.checkScores(o, anchors, texts, owner); err != nil {
-			return nil, err
+	s := scorer{e: e, objective: o, anchors: anchors, known: map[string]float64{}}
+	return s.score
+}
+
+// scorer is what Scores gives.
+type scorer struct {
+	e         *Encoder
+	objective Objective
+	anchors   []Anchor
+
+	mu    sync.Mutex
+	known map[string]float64 // by owner and sequence
+}
+
+func (s *scorer) score(ctx context.Context, texts []string, owner []int) ([]float64, error) {
+	if err := s.check(texts, owner); err != nil {
+		return nil, err
+	}
+	windows := s.e.windows(texts)
+	keys, fresh := make([]string, len(texts)), batch{}
+	for i, w := range windows {
+		sequence := s.e.sequence(w, s.objective)
+		keys[i] = sequenceKey(owner[i], sequence)
+		if _, ok := s.recall(keys[i]); !ok {
+			fresh.add(i, owner[i], sequence)
 		}
-		scores := make([]float64, len(texts))
-		windows := e.windows(texts)
-		if o == Hidden {
-			err := e.eachHidden(ctx, windows, owner, func(text int, row func(int) []float32) {
-				scores[text] = anchors[owner[text]].hiddenScore(windows[text], row)
-			})
-			return scores, err
-		}
-		err := e.eachPooled(ctx, windows, owner, func(text int, state []float32) {
-			scores[text] = anchors[owner[text]].pooledScore(state)
-		})
-		return scores, err
+	}
+	err := s.e.each(ctx, fresh, s.objective, func(text int, row func(int) []float32) {
+		s.remember(keys[text], s.anchors[owner[text]].distance(windows[text], row))
+	})
+	if err != nil {
+		return nil, err
+	}
+	scores := make([]float64, len(texts))
+	for i, key := range keys {
+		scores[i], _ = s.recall(key)
+	}
+	return scores, nil
+}
+
+func (s *scorer) recall(key string) (score float64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	score, ok = s.known[key]
+	return score, ok
+}
+
+// remember keeps the first score of a key: another call may have been faster.
+func (s *scorer) remember(key string, score float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.known[key]; !ok {
+		s.known[key] = score
 	}
 }
 
-func (e *Encoder) checkScores(o Objective, anchors []Anchor, texts []string, owner []int) error {
-	if err := o.check(); err != nil {
+// sequenceKey identifies a sequence of an owner.
+func sequenceKey(owner int, sequence []int) string {
+	b := binary.AppendUvarint(make([]byte, 0, 3*len(sequence)+3), uint64(owner))
+	for _, id := range sequence {
+		b = binary.AppendUvarint(b, uint64(id))
+	}
+	return string(b)
+}
+
+func (s *scorer) check(texts []string, owner []int) error {
+	if err := s.objective.check(); err != nil {
 		return err
 	}
 	if len(owner) != len(texts) {
 		return fmt.Errorf("%d owners for %d texts", len(owner), len(texts))
 	}
 	for i, at := range owner {
-		if at < 0 || at >= len(anchors) {
-			return fmt.Errorf("text %d belongs to anchor %d of %d", i+1, at, len(anchors))
+		if at < 0 || at >= len(s.anchors) {
+			return fmt.Errorf("text %d belongs to anchor %d of %d", i+1, at, len(s.anchors))
 		}
 	}
-	want := []int{1, e.embedWidth()}
-	if o == Hidden {
-		want = []int{e.Config.Context, e.Config.Width}
+	want := []int{1, s.e.embedWidth()}
+	if s.objective == Hidden {
+		want = []int{s.e.Config.Context, s.e.Config.Width}
 	}
-	for i, a := range anchors {
-		if a.objective != o || !slices.Equal(a.state.Shape, want) {
-			return fmt.Errorf("anchor %d is %s %v, want %s %v: make it with Anchors for this objective, by an encoder of the same shape", i+1, a.objective, a.state.Shape, o, want)
+	for i, a := range s.anchors {
+		if a.objective != s.objective || !slices.Equal(a.state.Shape, want) {
+			return fmt.Errorf("anchor %d is %s %v, want %s %v: make it with Anchors for this objective, by an encoder of the same shape",
+				i+1, a.objective, a.state.Shape, s.objective, want)
 		}
 	}
 	return nil
 }
 
-func (a Anchor) pooledScore(state []float32) float64 {
+// distance is the objective's, to the states that row gives: of hidden at a
+// position of w, else at 0 the one that stands for the text.
+func (a Anchor) distance(w window, row func(int) []float32) float64 {
 	var g gap
-	g.add(a.state.Data, state)
-	if a.objective == Cosine {
+	switch a.objective {
+	case Pooled:
+		g.add(a.state.Data, row(0))
+		return g.squares
+	case Cosine:
+		g.add(a.state.Data, row(0))
 		return g.turn()
 	}
-	return g.squares
-}
-
-// hiddenScore compares with the states of a window, which row gives by position.
-func (a Anchor) hiddenScore(w window, row func(int) []float32) float64 {
-	var g gap
 	pairs := align(a.window, w)
 	for _, at := range pairs {
 		g.add(rowOf(a.state, at[0]), row(at[1]))
@@ -167,35 +221,32 @@ func (a Anchor) hiddenScore(w window, row func(int) []float32) float64 {
 	return g.squares / float64(len(pairs))
 }
 
-// eachPooled calls found with the vector that stands for each text. Texts of a
-// group share packs. Calls of found overlap.
-func (e *Encoder) eachPooled(ctx context.Context, windows []window, group []int, found func(text int, state []float32)) error {
-	sequences := make([][]int, len(windows))
-	for i, w := range windows {
-		sequences[i] = w.ids[:e.eosRow(w.ids)+1]
+// sequence is the part of a window that the objective needs: of hidden all, else
+// what comes up to the position pooled from.
+func (e *Encoder) sequence(w window, o Objective) []int {
+	if o == Hidden {
+		return w.ids
 	}
-	return e.runPacks(ctx, packed(sequences, group), (*pack).leaves, func(p *pack, states, projected tensor.Tensor) {
-		if e.projects {
-			states = projected
-		}
-		for i, b := range p.branches {
-			for _, text := range b.texts {
-				found(text, rowOf(states, i))
-			}
-		}
-	})
+	return w.ids[:e.eosRow(w.ids)+1]
 }
 
-// eachHidden calls found with the states of all rows of each text's window.
-func (e *Encoder) eachHidden(ctx context.Context, windows []window, group []int, found func(text int, row func(position int) []float32)) error {
-	sequences := make([][]int, len(windows))
-	for i, w := range windows {
-		sequences[i] = w.ids
+// each runs a batch and calls found for each text with its states: of hidden at
+// every position, else at 0 the one that stands for the text. Calls overlap.
+func (e *Encoder) each(ctx context.Context, b batch, o Objective, found func(text int, row func(int) []float32)) error {
+	rows := (*pack).leaves
+	if o == Hidden {
+		rows = (*pack).all
 	}
-	return e.runPacks(ctx, packed(sequences, group), (*pack).all, func(p *pack, states, _ tensor.Tensor) {
-		for _, b := range p.branches {
-			row := func(position int) []float32 { return rowOf(states, b.nodes[position]) }
-			for _, text := range b.texts {
+	return e.runPacks(ctx, packed(b), rows, func(p *pack, states, projected tensor.Tensor) {
+		for i, br := range p.branches {
+			row := func(int) []float32 { return rowOf(states, i) }
+			switch {
+			case o == Hidden:
+				row = func(position int) []float32 { return rowOf(states, br.nodes[position]) }
+			case e.projects:
+				row = func(int) []float32 { return rowOf(projected, i) }
+			}
+			for _, text := range br.texts {
 				found(text, row)
 			}
 		}

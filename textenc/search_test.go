@@ -50,7 +50,7 @@ func naiveScores(e *Encoder, captions []string, anchors []Anchor, rho int) attac
 				return nil, err
 			}
 			for j, i := range at {
-				scores[i] = anchors[o].pooledScore(e.pooledOf(out[j]))
+				scores[i] = anchors[o].distance(window{}, func(int) []float32 { return e.pooledOf(out[j]) })
 			}
 		}
 		return scores, nil
