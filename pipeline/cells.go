@@ -31,8 +31,8 @@ type sheet struct {
 	pairs    [][]pair // [cases][arms]
 }
 
-// layOut says what is to be drawn. typos has the damaged prompts [cases][arms].
-func layOut(r leafserve.Request, typos [][]string) sheet {
+// layOut says what is to be drawn; typo gives the damaged prompt of an arm.
+func layOut(r leafserve.Request, typo func(i, arm int) string) sheet {
 	type key struct {
 		encoder, prompt string
 		seed            uint64
@@ -57,7 +57,7 @@ func layOut(r leafserve.Request, typos [][]string) sheet {
 			s.pairs[i][a].clean = add(key{arm, prompt, seeds[i]}, "clean"+arm)
 		}
 		for a, arm := range r.Arms {
-			s.pairs[i][a].attacked = add(key{arm, typos[i][a], seeds[i]}, "attacked"+arm)
+			s.pairs[i][a].attacked = add(key{arm, typo(i, a), seeds[i]}, "attacked"+arm)
 		}
 	}
 	return s

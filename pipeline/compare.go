@@ -18,7 +18,7 @@ type comparison struct {
 	tell    leafserve.Report
 	start   time.Time
 	judge   *Judge                     // nil where the model has no CLIP
-	typos   [][]leafserve.AttackResult // [cases][arms]
+	typos   [][]leafserve.AttackResult // [cases], of each one for all arms or one an arm
 	sheet   sheet
 }
 
@@ -34,13 +34,7 @@ func (m *Model) compare(ctx context.Context, r leafserve.Request, shelf shelf, t
 	if err := c.attack(ctx); err != nil {
 		return leafserve.Result{}, err
 	}
-	typed := make([][]string, len(c.typos))
-	for i, arms := range c.typos {
-		for _, typo := range arms {
-			typed[i] = append(typed[i], typo.Prompt)
-		}
-	}
-	c.sheet = layOut(r, typed)
+	c.sheet = layOut(r, func(i, arm int) string { return c.typo(i, arm).Prompt })
 	timings, err := c.draw(ctx)
 	if err != nil {
 		return leafserve.Result{}, err
@@ -60,19 +54,15 @@ func (m *Model) compare(ctx context.Context, r leafserve.Request, shelf shelf, t
 // attack finds the typos of all cases, one for all arms or one an arm. That of
 // a single prompt is told at once.
 func (c *comparison) attack(ctx context.Context) error {
-	prompts, arms := c.request.CasePrompts(), c.request.Arms
+	prompts, how := c.request.CasePrompts(), *c.request.Attack
+	rivals := []string{how.Against}
+	if c.request.AttackedPerArm && how.Against != "" {
+		rivals = c.request.Arms
+	}
 	c.typos = make([][]leafserve.AttackResult, len(prompts))
-	for a, arm := range arms {
-		how := *c.request.Attack
-		if c.request.AttackedPerArm && how.Against != "" {
-			how.Against = arm
-		} else if a > 0 { // the same for all
-			for i := range c.typos {
-				c.typos[i] = append(c.typos[i], c.typos[i][0])
-			}
-			continue
-		}
-		found, err := c.m.Encoders.Attack(ctx, prompts, how, arms)
+	for _, against := range rivals {
+		how.Against = against
+		found, err := c.m.Encoders.Attack(ctx, prompts, how, c.request.Arms)
 		if err != nil {
 			return err
 		}
@@ -81,15 +71,20 @@ func (c *comparison) attack(ctx context.Context) error {
 		}
 	}
 	if c.request.Prompts == nil {
-		c.tell(leafserve.StateEvent{State: leafserve.StateRunning, Attack: c.typo(0)})
+		c.tell(leafserve.StateEvent{State: leafserve.StateRunning, Attack: new(c.shown(0))})
 	}
 	return nil
 }
 
-// typo is the one that case i shows: of all arms, or of the arm attacked by
-// name.
-func (c *comparison) typo(i int) *leafserve.AttackResult {
-	return &c.typos[i][max(0, slices.Index(c.request.Arms, c.request.Attack.Against))]
+// typo is what case i gives to an arm.
+func (c *comparison) typo(i, arm int) leafserve.AttackResult {
+	return c.typos[i][min(arm, len(c.typos[i])-1)]
+}
+
+// shown is the typo that case i shows: the one for all arms, or that of the arm
+// which attack.against names.
+func (c *comparison) shown(i int) leafserve.AttackResult {
+	return c.typo(i, max(0, slices.Index(c.request.Arms, c.request.Attack.Against)))
 }
 
 // cases gathers the figures, in the order of the prompts.
@@ -104,7 +99,7 @@ func (c *comparison) cases(ctx context.Context) ([]leafserve.Case, error) {
 	}
 	cases := make([]leafserve.Case, len(prompts))
 	for i, prompt := range prompts {
-		cases[i] = leafserve.Case{Prompt: prompt, Seed: seeds[i], Attack: *c.typo(i), Arms: map[string]leafserve.Arm{}}
+		cases[i] = leafserve.Case{Prompt: prompt, Seed: seeds[i], Attack: c.shown(i), Arms: map[string]leafserve.Arm{}}
 		for a, name := range c.request.Arms {
 			p := c.sheet.pairs[i][a]
 			arm := leafserve.Arm{Clean: c.cell(p.clean), Attacked: c.cell(p.attacked)}
@@ -115,7 +110,7 @@ func (c *comparison) cases(ctx context.Context) ([]leafserve.Case, error) {
 				arm.Attacked.Similarity = new(likeness(clean, attacked))
 			}
 			if c.request.AttackedPerArm {
-				arm.Attacked.Drift = new(c.typos[i][a].Drift[name])
+				arm.Attacked.Drift = new(c.typo(i, a).Drift[name])
 			}
 			cases[i].Arms[name] = arm
 		}

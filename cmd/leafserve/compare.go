@@ -15,17 +15,15 @@ import (
 	"github.com/spf13/pflag"
 
 	"leafserve"
-	"leafserve/attack"
 	"leafserve/pipeline"
 )
 
 // compareFlags are the fields of a comparison as flags.
 type compareFlags struct {
 	requestFlags
-	attack     leafserve.Attack
-	attackSeed uint64
-	arms       []string
-	perArm     bool
+	how    attackFlags
+	arms   []string
+	perArm bool
 }
 
 func compareCommand(cfg *Config) *cobra.Command {
@@ -54,14 +52,7 @@ func compareCommand(cfg *Config) *cobra.Command {
 
 // own adds the flags that only a comparison has.
 func (f *compareFlags) own(fl *pflag.FlagSet) {
-	fl.StringVar(&f.attack.Method, "attack", "", "how to find the typo: leaf, charmer, random, keyboard, swap, homoglyph, manual (default: leaf)")
-	fl.IntVar(&f.attack.Edits, "edits", 0, "wrong letters, one after the other (default: 1)")
-	fl.IntVar(&f.attack.Rho, "rho", 0, "leaf: places and letters tried a round; charmer: places kept")
-	fl.StringVar(&f.attack.Constraint, "constraint", "", "what a typo may do to English words: strict, no-increase, none")
-	fl.StringVar(&f.attack.Objective, "objective", "", "what leaf and charmer drive apart: pooled, cosine, hidden (default: pooled)")
-	fl.StringVar(&f.attack.Against, "against", "", "the encoder that leaf and charmer mislead (default: standard)")
-	fl.Uint64Var(&f.attackSeed, "attack-seed", 0, "of the attack's random choices (default: random)")
-	fl.StringVar(&f.attack.Prompt, "typo", "", "your own damaged prompt: --attack manual")
+	f.how.register(fl)
 	fl.StringSliceVar(&f.arms, "arms", nil, "encoders to compare (default: standard,robust)")
 	fl.BoolVar(&f.perArm, "attacked-per-arm", false, "give each encoder its own worst typo")
 }
@@ -77,11 +68,7 @@ func (f *compareFlags) comparison(cmd *cobra.Command) (leafserve.Request, error)
 	case f.file != "":
 		return reqs[0], nil
 	}
-	a := f.attack
-	if a.Prompt != "" && a.Method == "" {
-		a.Method = attack.Manual
-	}
-	a.Seed = optional(f.attackSeed, cmd.Flags().Changed("attack-seed"))
+	a := f.how.given(cmd)
 	reqs[0].Attack, reqs[0].Arms, reqs[0].AttackedPerArm = &a, f.arms, f.perArm
 	return reqs[0], nil
 }
@@ -122,12 +109,9 @@ type compared struct {
 }
 
 func compare(cmd *cobra.Command, cfg *Config, req leafserve.Request, out string) error {
-	ext := strings.ToLower(filepath.Ext(out))
-	switch {
-	case !slices.Contains([]string{".html", ".png", ".json"}, ext):
-		return leafserve.InvalidField("out", "--out is %q, want a name that ends in .html, .png or .json", out)
-	case !isDir(filepath.Dir(out)): // before the work, not after
-		return leafserve.InvalidField("out", "there is no folder %s to write %s in: make it first", filepath.Dir(out), out)
+	ext, err := checkOut(out)
+	if err != nil {
+		return err
 	}
 	folder, err := cfg.describe()
 	if err != nil {
@@ -162,6 +146,19 @@ func compare(cmd *cobra.Command, cfg *Config, req leafserve.Request, out string)
 		return printJSON(cmd.OutOrStdout(), result)
 	}
 	return printCompared(cmd.OutOrStdout(), result)
+}
+
+// checkOut tells before the work, not after, what is wrong with --out; else it
+// gives what its name ends in.
+func checkOut(out string) (ext string, err error) {
+	ext = strings.ToLower(filepath.Ext(out))
+	switch {
+	case !slices.Contains([]string{".html", ".png", ".json"}, ext):
+		return "", leafserve.InvalidField("out", "--out is %q, want a name that ends in .html, .png or .json", out)
+	case !isDir(filepath.Dir(out)):
+		return "", leafserve.InvalidField("out", "there is no folder %s to write %s in: make it first", filepath.Dir(out), out)
+	}
+	return ext, nil
 }
 
 // runComparison runs a resolved comparison as a worker would, with its files in
