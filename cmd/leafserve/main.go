@@ -79,9 +79,9 @@ func rootCommand() *cobra.Command {
 		return leafserve.Errorf(leafserve.Invalid, "%w: see %s --help", wrongValue(err), cmd.CommandPath())
 	})
 	root.AddCommand(
-		serveCommand(cfg), apiCommand(cfg), workerCommand(cfg), generateCommand(cfg), compareCommand(cfg), encodeCommand(cfg),
+		serveCommand(cfg), apiCommand(cfg), workerCommand(cfg), generateCommand(cfg), compareCommand(cfg),
+		attackCommand(cfg), invertCommand(cfg), encodeCommand(cfg),
 		tokenizeCommand(cfg), scheduleCommand(cfg), modelsCommand(cfg), doctorCommand(cfg), benchCommand(cfg), versionCommand(cfg),
-		evalCommand(cfg),
 		evalCommand(cfg),
 	)
 	root.InitDefaultHelpCmd()

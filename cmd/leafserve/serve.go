@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"leafserve"
+	"leafserve/attack"
 	"leafserve/gallery"
 	"leafserve/httpapi"
 	"leafserve/pipeline"
@@ -77,6 +78,8 @@ type service struct {
 	space  string                            // of the model's CLIP, "" for none
 	index  *gallery.Index                    // of the stored pictures
 	loaded atomic.Pointer[pipeline.Encoders] // nil until the weights are there
+
+	inverters atomic.Pointer[pipeline.Inverters] // stored before loaded
 }
 
 // run serves until ctx ends. It listens before the weights are loaded, so that
@@ -132,6 +135,10 @@ func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Ser
 		Resolve:        s.folder.Resolve,
 		ResolveCompare: s.folder.ResolveCompare,
 		Encode:         s.encode,
+		ResolveAttack:  resolveAttack,
+		AttackCost:     attack.Cost,
+		Attack:         s.attack,
+		Invert:         s.invert,
 		Search:         s.search,
 		Page:           web.Files(),
 		Ready:          []httpapi.Check{{Name: "model", Run: func(context.Context) error { _, err := s.encoders(); return err }}},
@@ -193,6 +200,7 @@ func (s *service) work(ctx context.Context, q *queue.Queue, pictures *gallery.Fo
 			return err
 		}
 	}
+	s.inverters.Store(pipeline.NewInverters(rt, s.folder))
 	s.loaded.Store(&encoders)
 	s.log.Info("model loaded", "model", s.folder.Info.Name, "provider", rt.Provider, "threads", rt.Threads, "ms", time.Since(start).Milliseconds())
 	if listener != nil {
