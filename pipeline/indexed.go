@@ -5,12 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"image"
 	_ "image/jpeg" // the formats of stored pictures
 	_ "image/png"
+	"io/fs"
 	"log/slog"
 	"path"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -21,22 +24,23 @@ import (
 	"leafserve/weights"
 )
 
+// clip is where the model's CLIP lies, if it has one.
+func (f *Folder) clip() string { return filepath.Join(f.Dir, "clip") }
+
 // Space names the space in which the model's CLIP places pictures; it is the
-// same for models that share that CLIP, and "" where there is none. Only the
-// projection of pictures is read for it.
+// same for models that share that CLIP, and "" where there is none, or none that
+// reads pictures. Only the projection of pictures is read for it.
 func (f *Folder) Space() (string, error) {
-	dir := f.clipDir()
-	if dir == "" {
+	ckpt, err := weights.Open(f.clip())
+	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
-	ckpt, err := weights.Open(dir)
 	if err != nil {
 		return "", err
 	}
-	const name = "visual_projection.weight"
-	e, ok := ckpt.Lookup(name)
+	e, ok := ckpt.Lookup("visual_projection.weight")
 	if !ok {
-		return "", fmt.Errorf("%s has no %s: it is not a CLIPModel", dir, name)
+		return "", nil
 	}
 	projection, err := e.Read()
 	if err != nil {

@@ -232,10 +232,19 @@ func TestSpace(t *testing.T) {
 	if len(spaces) != 2 {
 		t.Errorf("spaces %v, want two", spaces)
 	}
-	dir := withCLIP(t)
-	drop(t, filepath.Join(dir, "clip"), "visual_")
-	if _, err := describe(t, dir).Space(); err == nil || !strings.Contains(err.Error(), "visual_projection") {
-		t.Errorf("Space without projection = %v", err)
+	texts := withCLIP(t) // a clip folder that lends text_projection only
+	drop(t, filepath.Join(texts, "clip"), "vis")
+	for _, dir := range []string{texts, leaftest.Model(t, "tiny-sd15")} {
+		if space, err := describe(t, dir).Space(); space != "" || err != nil {
+			t.Errorf("Space of a model whose CLIP reads no pictures = %q, %v", space, err)
+		}
+		if j, err := LoadJudge(leaftest.Runtime(t), describe(t, dir)); j != nil || err != nil {
+			t.Errorf("LoadJudge = %v, %v, want none", j, err)
+		}
+	}
+	write(t, filepath.Join(texts, "clip", "model.safetensors"), "cut short")
+	if _, err := describe(t, texts).Space(); err == nil {
+		t.Error("Space of damaged weights gives no error")
 	}
 }
 

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -28,59 +26,50 @@ type Judge struct {
 	ownsText  bool // else text is one of the model's encoders
 }
 
-// clipDir is the folder of the model's CLIP, "" where it has none.
-func (f *Folder) clipDir() string {
-	dir := filepath.Join(f.Dir, "clip")
-	if _, err := os.Stat(filepath.Join(dir, "config.json")); errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
-	return dir
-}
-
 // LoadJudge reads the CLIP of a model folder, nil without an error where there
-// is none. Pictures are prepared as clip/preprocessor_config.json says, else the
-// one in feature_extractor. A clip folder without a text tower has its
-// text_projection for the model's standard encoder, as the built-in model's.
+// is none that reads pictures. Pictures are prepared as the preprocessor_config.json
+// in clip says, else that in feature_extractor. A clip folder without a text
+// tower lends its text_projection to the model's standard encoder, as the
+// built-in model's does. The caller closes the judge.
 func LoadJudge(rt *ort.Runtime, f *Folder) (*Judge, error) { return f.loadJudge(rt, nil) }
 
 // loadJudge is LoadJudge with the model's standard encoder, where that is loaded
 // already: a CLIP without a text tower shares it.
 func (f *Folder) loadJudge(rt *ort.Runtime, loaded *textenc.Encoder) (*Judge, error) {
-	dir := f.clipDir()
-	if dir == "" {
-		return nil, nil
+	space, err := f.Space()
+	if space == "" || err != nil {
+		return nil, err
 	}
-	j := &Judge{}
-	if err := j.load(rt, f, dir, loaded); err != nil {
+	j := &Judge{Space: space}
+	if err := j.load(rt, f, loaded); err != nil {
 		return nil, fmt.Errorf("the model's CLIP: %w", errors.Join(err, j.Close()))
 	}
 	return j, nil
 }
 
-func (j *Judge) load(rt *ort.Runtime, f *Folder, dir string, loaded *textenc.Encoder) (err error) {
-	if j.Space, err = f.Space(); err != nil {
-		return err
-	}
+func (j *Judge) load(rt *ort.Runtime, f *Folder, loaded *textenc.Encoder) (err error) {
+	dir := f.clip()
 	if j.processor, err = textenc.LoadImageProcessor(dir, filepath.Join(f.Dir, "feature_extractor")); err != nil {
 		return err
 	}
 	if j.vision, err = textenc.LoadVision(rt, dir); err != nil {
 		return err
 	}
-	if err = j.loadText(rt, f, dir, loaded); err != nil {
+	if err = j.loadText(rt, f, loaded); err != nil {
 		return err
 	}
-	switch image, text := j.vision.Config, j.text.Config; {
-	case j.processor.Crop != image.ImageSize:
-		return fmt.Errorf("%s reads pictures of %d pixels, its preprocessor_config.json gives %d", dir, image.ImageSize, j.processor.Crop)
-	case !j.text.Projects() || image.Projection != text.Projection:
-		return fmt.Errorf("%s: pictures have %d values and texts %d: its text_projection is missing or does not fit", dir, image.Projection, text.Projection)
+	switch pictures, texts := j.vision.Config, j.text.Config; {
+	case j.processor.Crop != pictures.ImageSize:
+		return fmt.Errorf("%s reads pictures of %d pixels, its preprocessor_config.json gives %d", dir, pictures.ImageSize, j.processor.Crop)
+	case !j.text.Projects() || pictures.Projection != texts.Projection:
+		return fmt.Errorf("%s: pictures have %d values and texts %d: its text_projection is missing or does not fit", dir, pictures.Projection, texts.Projection)
 	}
 	return nil
 }
 
 // loadText finds the text tower: in the clip folder, else the standard encoder.
-func (j *Judge) loadText(rt *ort.Runtime, f *Folder, dir string, loaded *textenc.Encoder) error {
+func (j *Judge) loadText(rt *ort.Runtime, f *Folder, loaded *textenc.Encoder) error {
+	dir := f.clip()
 	ckpt, err := weights.Open(dir)
 	if err != nil {
 		return err

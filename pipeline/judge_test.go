@@ -237,7 +237,7 @@ func TestLoadJudgeErrors(t *testing.T) {
 		{"another size", func(t *testing.T, clip string) {
 			write(t, filepath.Join(clip, "preprocessor_config.json"), `{"size":64,"crop_size":64}`)
 		}, "pictures of 224 pixels, its preprocessor_config.json gives 64"},
-		{"no weights", func(t *testing.T, clip string) { remove(t, filepath.Join(clip, "model.safetensors")) }, "holds no weights"},
+		{"no config", func(t *testing.T, clip string) { remove(t, filepath.Join(clip, "config.json")) }, "config.json"},
 		{"no text projection", func(t *testing.T, clip string) { drop(t, clip, "text_projection.weight") }, "text_projection is missing"},
 		{"neither text tower nor projection", func(t *testing.T, clip string) { drop(t, clip, "text_") }, "text_projection is missing"},
 	} {
