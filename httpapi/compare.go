@@ -21,25 +21,8 @@ func (s *Server) resolveCompare(req leafserve.Request) (leafserve.Request, error
 	if n := len(req.Prompts); n > s.cfg.MaxPrompts {
 		return req, leafserve.InvalidField("prompts", "prompts has %d entries, this server takes %d at a time: send several lists", n, s.cfg.MaxPrompts)
 	}
-	req, err := s.cfg.ResolveCompare(req)
-	if err != nil {
-		return req, err
-	}
-	texts := 0
-	for _, prompt := range req.CasePrompts() {
-		texts += s.cfg.AttackCost(prompt, *req.Attack)
-	}
-	if req.AttackedPerArm {
-		texts *= len(req.Arms)
-	}
-	if limit := compareMinutes * s.allowance.limits.PerMinute; texts > limit {
-		return req, leafserve.InvalidField("attack", "the search for the typos would read %d texts, a comparison may read %d: ask for fewer edits, a smaller rho or fewer prompts", texts, limit)
-	}
-	return req, nil
+	return s.cfg.ResolveCompare(req)
 }
-
-// compareMinutes is how many minutes' share of texts one comparison may take.
-const compareMinutes = 10
 
 // comparisonType chooses between JSON, the report and the montage.
 func comparisonType(header http.Header, _ *leafserve.Request) (string, error) {
