@@ -4,6 +4,10 @@
 //	picture → diffusion (all pictures of a batch in one UNet run a step) → VAE →
 //	gallery (file with metadata)
 //
+// A comparison (compare.go) goes that way with every arm's clean and damaged
+// prompt: Encoders.Attack finds the typo first, a Judge looks at the pictures
+// afterwards, and package report writes up what came of it.
+//
 // A Folder says what a model folder holds without loading a weight, and checks
 // requests; a Model is loaded and makes pictures; a Runner does so for a queue.
 package pipeline
