@@ -2,6 +2,7 @@ package report
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -10,20 +11,21 @@ import (
 )
 
 // tableFigures are the rows of the table of means; ends is the scale of the
-// plot, nil for one that fits.
+// plot where it holds all values, nil for one that always fits them.
 var tableFigures = []struct {
 	label, note string
 	of          stats.Figure
 	digits      int
 	ends        *[2]float64
+	cut         bool // the value of one case is cut off, as below its picture
 }{
-	{"Likeness of the typo picture", "to the same encoder’s clean picture; 1 = the same", stats.Similarity, 2, &[2]float64{0, 1}},
-	{"Prompt fit lost", "CLIPScore, clean minus typo, against the clean prompt", stats.FitLost, 3, nil},
-	{"Drift, whole prompt", "1 − cosine of the pooled embedding", stats.Pooled, 2, &[2]float64{0, 1}},
-	{"Drift, word by word", "1 − cosine of the states that the picture is drawn from", stats.Hidden, 2, &[2]float64{0, 1}},
-	{"Distance, whole prompt", "L2, of the pooled embedding", stats.PooledL2, 1, nil},
-	{"Distance, word by word", "L2, of the states that the picture is drawn from", stats.HiddenL2, 1, nil},
-	{"Prompt fit without a typo", "CLIPScore on the clean prompts: what robustness costs", stats.CleanFit, 3, nil},
+	{"Likeness of the typo picture", "to the same encoder’s clean picture; 1 = the same", stats.Similarity, 2, &[2]float64{0, 1}, true},
+	{"Prompt fit lost", "CLIPScore, clean minus typo, against the clean prompt", stats.FitLost, 3, nil, false},
+	{"Drift, whole prompt", "1 − cosine of the pooled embedding", stats.Pooled, 2, &[2]float64{0, 1}, false},
+	{"Drift, word by word", "1 − cosine of the states that the picture is drawn from", stats.Hidden, 2, &[2]float64{0, 1}, false},
+	{"Distance, whole prompt", "L2, of the pooled embedding", stats.PooledL2, 1, nil, false},
+	{"Distance, word by word", "L2, of the states that the picture is drawn from", stats.HiddenL2, 1, nil, false},
+	{"Prompt fit without a typo", "CLIPScore on the clean prompts: what robustness costs", stats.CleanFit, 3, nil, false},
 }
 
 // figureRow is a row of that table.
@@ -71,7 +73,7 @@ func (v view) figureRows() []figureRow {
 			continue
 		}
 		low, high := scale(ends)
-		if f.ends != nil {
+		if f.ends != nil && slices.Min(ends) >= f.ends[0] && slices.Max(ends) <= f.ends[1] {
 			low, high = f.ends[0], f.ends[1]
 		}
 		gain := stats.Difference(stats.Values(v.Data.Cases, v.Tested.Name, f.of), stats.Values(v.Data.Cases, v.Baseline.Name, f.of))
@@ -80,8 +82,12 @@ func (v view) figureRows() []figureRow {
 			Axis: lineHeight*len(means) + 5, Height: lineHeight*len(means) + 10,
 			Gain: v.text(gain, f.digits, signed),
 		}
+		write := number
+		if f.cut && v.Single() {
+			write = func(value float64, _ int) string { return likeness(value) }
+		}
 		for i, e := range means {
-			row.Arms = append(row.Arms, v.text(e, f.digits, number))
+			row.Arms = append(row.Arms, v.text(e, f.digits, write))
 			if e.N > 0 {
 				at := mark{v.Arms[i].Mark, percent(e.Mean, low, high), 8 + i*lineHeight}
 				row.Lines = append(row.Lines, line{v.Arms[i].Class, percent(e.Low, low, high), percent(e.High, low, high), at})
@@ -103,11 +109,13 @@ func (v view) text(e leafserve.Estimate, digits int, write func(float64, int) st
 }
 
 // plot has a row a prompt: of likeness or, where no picture was judged, of
-// drift.
+// drift, from 0 to 1 or as far as the values go.
 type plot struct {
-	Drift bool // further left is better
-	Rows  []plotRow
-	Ticks []tick
+	Drift  bool // further left is better
+	Rows   []plotRow
+	Ticks  []tick
+	Fifths int    // of 1 from end to end: each has a line
+	HeldAt string // place of the threshold
 }
 
 type plotRow struct {
@@ -125,26 +133,51 @@ const plotMiddle = 13
 
 func (v view) plot(sorted []leafserve.Case) plot {
 	p := plot{Drift: !v.Judged}
-	for _, text := range []string{"0", "0.2", "0.4", "0.6", "0.8", "1"} {
-		p.Ticks = append(p.Ticks, tick{percent(float64(len(p.Ticks)), 0, 5), text})
-	}
 	figure, sign := stats.Similarity, 1.0
 	if p.Drift {
 		figure, sign = stats.Pooled, -1
 	}
+	low, high := v.reach(figure)
+	p.HeldAt = percent(leafserve.HeldAt, low, high)
+	p.Ticks, p.Fifths = ticks(low, high)
 	for i, c := range sorted {
 		row := plotRow{No: i + 1, Word: editedWord(c)}
 		if t, b := figure(c, v.Tested.Name), figure(c, v.Baseline.Name); !math.IsNaN(t - b) {
-			row.From, row.To, row.Worse = percent(b, 0, 1), percent(t, 0, 1), sign*(t-b) < 0
+			row.From, row.To, row.Worse = percent(b, low, high), percent(t, low, high), sign*(t-b) < 0
 		}
 		for _, a := range v.Arms {
 			if value := figure(c, a.Name); !math.IsNaN(value) {
-				row.Marks = append(row.Marks, mark{a.Mark, percent(value, 0, 1), plotMiddle})
+				row.Marks = append(row.Marks, mark{a.Mark, percent(value, low, high), plotMiddle})
 			}
 		}
 		p.Rows = append(p.Rows, row)
 	}
 	return p
+}
+
+// reach gives the ends of the plot, −1…0 and 1…2 by fifths: cosines and their
+// distances from 1 lie between.
+func (v view) reach(figure stats.Figure) (low, high float64) {
+	low, high = 0, 1
+	for _, a := range v.Arms {
+		for _, value := range stats.Values(v.Data.Cases, a.Name, figure) {
+			if !math.IsNaN(value) {
+				low, high = min(low, value), max(high, value)
+			}
+		}
+	}
+	return max(-1, math.Floor(low*5)/5), min(2, math.Ceil(high*5)/5)
+}
+
+// ticks names every fifth, or every other where there are many.
+func ticks(low, high float64) (named []tick, fifths int) {
+	first, last := int(math.Round(low*5)), int(math.Round(high*5))
+	for i := first; i <= last; i++ {
+		if last-first <= 6 || i%2 == 0 {
+			named = append(named, tick{percent(float64(i), float64(first), float64(last)), end(float64(i) / 5)})
+		}
+	}
+	return named, last - first
 }
 
 // Characters of the label of a row.

@@ -64,6 +64,28 @@ func TestScale(t *testing.T) {
 	}
 }
 
+func TestTicks(t *testing.T) {
+	for _, tc := range []struct {
+		low, high float64
+		fifths    int
+		want      string
+	}{
+		{0, 1, 5, "0 at 0.00%, 0.2 at 20.00%, 0.4 at 40.00%, 0.6 at 60.00%, 0.8 at 80.00%, 1 at 100.00%"},
+		{-0.2, 1, 6, "−0.2 at 0.00%, 0 at 16.67%, 0.2 at 33.33%, 0.4 at 50.00%, 0.6 at 66.67%, 0.8 at 83.33%, 1 at 100.00%"},
+		{-1, 1, 10, "−0.8 at 10.00%, −0.4 at 30.00%, 0 at 50.00%, 0.4 at 70.00%, 0.8 at 90.00%"},
+		{0, 1.4, 7, "0 at 0.00%, 0.4 at 28.57%, 0.8 at 57.14%, 1.2 at 85.71%"},
+	} {
+		var got []string
+		named, fifths := ticks(tc.low, tc.high)
+		for _, tick := range named {
+			got = append(got, tick.Text+" at "+tick.X)
+		}
+		if text := strings.Join(got, ", "); text != tc.want || fifths != tc.fifths {
+			t.Errorf("ticks(%v, %v) = %s, %d, want %s, %d", tc.low, tc.high, text, fifths, tc.want, tc.fifths)
+		}
+	}
+}
+
 func TestPieceText(t *testing.T) {
 	for _, tc := range []struct{ piece, want string }{
 		{"cat</w>", "cat"}, {"sna", "sna"}, {"Ã©</w>", "é"}, {"ðŁļĢ</w>", "🚀"}, {"ðŁ", "f0 9f"}, {"</w>", ""}, {"猫", "猫"},
@@ -89,6 +111,8 @@ func TestPairOf(t *testing.T) {
 		{"a word is cut in two", "a snail sleeps", "a sna il sleeps", "snail", "sna il"},
 		{"the same word elsewhere", "a cat and a cat", "a cat and a cot", "cat", "cot"},
 		{"a word goes", "a a cat", "a cat", "a", ""},
+		{"two words", "a cat on a mat", "a cot on a mot", "cat mat", "cot mot"},
+		{"words change places", "a cat b", "b cat a", "a cat b", "b cat a"},
 		{"nothing changes", "a cat", "a cat", "", ""},
 		{"nothing known", "", "", "", ""},
 	} {

@@ -24,7 +24,7 @@ var samples = []struct {
 	{"single", single, 0, []string{
 		"leaf-emoji-64 · 1 prompt · 1 wrong letter · 23 November 2026", "Robust held, standard broke", "The robust encoder still draws the same picture.",
 		"moves the robust encoder’s reading", "“The same picture” means a likeness of at least 0.8", "fit 0.25 · like 0.47", "How the encoders read it", "snail,", "sna", "ql,",
-		"One prompt", "+0.51", "One prompt is an example", "The typo was chosen against the standard encoder.", "seed 42, torch-cpu noise, dpmpp_2m, 24 steps, guidance 3, float32 on CPU",
+		"One prompt", "0.470.98+0.50", "One prompt is an example", "The typo was chosen against the standard encoder.", "seed 42, torch-cpu noise, dpmpp_2m, 24 steps, guidance 3, float32 on CPU",
 		"LEAF, 1 edit, ρ = 50, constraint strict, objective pooled, against standard, seed 7, one typo for all encoders", "leafserve 1.2.3, 23 November 2026, 14:05 UTC, in 38 s",
 		"leafserve compare --model leaf-emoji-64 --request request.json --out report.html", `"prompt": "an icon of a 3d snail, purple background"`,
 	}, []string{"could be chance", "95% interval", "Every prompt"}},
@@ -89,6 +89,33 @@ func TestWriteWorstFirst(t *testing.T) {
 	}
 	if len(likes) != 12 || !slices.IsSorted(likes) {
 		t.Errorf("likenesses of the robust encoder come as %v, want 12 rising", likes)
+	}
+}
+
+// TestWriteScales: values beyond 0 and 1 are shown where they are.
+func TestWriteScales(t *testing.T) {
+	for _, tc := range []struct {
+		name             string
+		standard, robust float64
+		lines            string // class of the rows
+		says             string
+	}{
+		{"inside", 0.1, 1, "rows of-5", "00.20.40.60.81"},
+		{"likeness below 0", -0.3, 0.9, "rows of-7", "−0.400.40.8"},
+		{"likeness of the opposite", -1, 1, "rows of-10", "−0.8−0.400.40.8"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newSample(t)
+			s.add("a c[a|o]t", tc.standard, tc.robust)
+			s.add("a d[o|]g", tc.standard, tc.robust)
+			doc := parse(t, s.write())
+			if class := attr(find(doc, "ol")[0], "class"); class != tc.lines {
+				t.Errorf("class is %q, want %q", class, tc.lines)
+			}
+			if text := textOf(doc); !strings.Contains(text, "kept from here →"+tc.says) {
+				t.Errorf("the plot's scale does not read %s", tc.says)
+			}
+		})
 	}
 }
 

@@ -169,7 +169,7 @@ func twelve(t testing.TB) *sample {
 // single is one prompt.
 func single(t testing.TB) *sample {
 	s := newSample(t)
-	s.add("an icon of a 3d sna[i|q]l, purple background", 0.47, 0.98)
+	s.add("an icon of a 3d sna[i|q]l, purple background", 0.478, 0.98)
 	s.data.Request.Prompt, s.data.Request.Prompts = s.data.Request.Prompts[0], nil
 	return s
 }

@@ -68,7 +68,7 @@ func wordsOf(tokens []leafserve.Token) []word {
 }
 
 // pairOf gives the words before and after a typo and marks those between the
-// common beginning and the common end.
+// common beginning and the common end that only one side has.
 func pairOf(tokens leafserve.TokenPair) (before, after []word) {
 	before, after = wordsOf(tokens.Clean), wordsOf(tokens.Attacked)
 	same := func(a, b word) bool { return a.More == b.More && slices.Equal(a.Pieces, b.Pieces) }
@@ -80,12 +80,22 @@ func pairOf(tokens leafserve.TokenPair) (before, after []word) {
 	for tail < n-head && same(before[len(before)-1-tail], after[len(after)-1-tail]) {
 		tail++
 	}
-	for _, words := range [][]word{before, after} {
-		for i := head; i < len(words)-tail; i++ {
-			words[i].Changed = true
-		}
-	}
+	old, fresh := before[head:len(before)-tail], after[head:len(after)-tail]
+	markNew(old, fresh, same)
+	markNew(fresh, old, same)
 	return before, after
+}
+
+// markNew marks the words that the others lack, or all where they lack none.
+func markNew(words, others []word, same func(a, b word) bool) {
+	some := false
+	for i, w := range words {
+		words[i].Changed = !slices.ContainsFunc(others, func(o word) bool { return same(w, o) })
+		some = some || words[i].Changed
+	}
+	for i := range words {
+		words[i].Changed = words[i].Changed || !some
+	}
 }
 
 // changed are the words that the typo changed.
