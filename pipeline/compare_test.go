@@ -324,6 +324,28 @@ func TestCompareNeedsTwoEncoders(t *testing.T) {
 	}
 }
 
+// TestCompareCost: nobody burns a server with one request.
+func TestCompareCost(t *testing.T) {
+	f := describe(t, leaftest.DefaultModel())
+	long := slices.Repeat([]string{strings.Repeat("x", leafserve.MaxPromptRunes)}, leafserve.MaxComparePrompts)
+	for _, tc := range []struct {
+		name string
+		req  leafserve.Request
+		ok   bool
+	}{
+		{"everything of leaf", leafserve.Request{Prompts: long, Attack: &leafserve.Attack{Edits: leafserve.MaxEdits, Rho: leafserve.MaxRho}}, true},
+		{"by each arm", leafserve.Request{Prompts: long, Attack: &leafserve.Attack{Edits: leafserve.MaxEdits, Rho: leafserve.MaxRho}, AttackedPerArm: true}, false},
+		{"charmer on long prompts", leafserve.Request{Prompts: long, Attack: &leafserve.Attack{Method: "charmer"}}, false},
+		{"charmer on one", leafserve.Request{Prompt: long[0], Attack: &leafserve.Attack{Method: "charmer", Edits: leafserve.MaxEdits, Rho: leafserve.MaxRho}}, true},
+		{"no search", leafserve.Request{Prompts: long, Attack: &leafserve.Attack{Method: "swap", Edits: leafserve.MaxEdits}}, true},
+	} {
+		_, err := f.ResolveCompare(tc.req)
+		if tc.ok && err != nil || !tc.ok && (err == nil || !strings.Contains(err.Error(), "fewer prompts")) {
+			t.Errorf("%s: ResolveCompare = %v", tc.name, err)
+		}
+	}
+}
+
 // TestCompareStops cancels before the attack, when the typo is known and after
 // a step: it ends with the context's error and makes no report.
 func TestCompareStops(t *testing.T) {

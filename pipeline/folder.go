@@ -189,7 +189,26 @@ func (f *Folder) ResolveCompare(req leafserve.Request) (leafserve.Request, error
 	if err != nil {
 		return req, err
 	}
+	if n := textsRead(req); n > maxTexts {
+		return req, leafserve.InvalidField("attack", "this attack would read %d texts, a comparison may read %d: take fewer prompts or edits, or a smaller rho", n, maxTexts)
+	}
 	return f.resolveNames(req)
+}
+
+// maxTexts is how many texts the attack of one comparison may have an encoder
+// read: some minutes of two cores for the built-in model.
+const maxTexts = 1_000_000
+
+// textsRead bounds how many texts the attack of a resolved comparison reads.
+func textsRead(req leafserve.Request) int {
+	n := 0
+	for _, prompt := range req.CasePrompts() {
+		n += attack.Cost(prompt, *req.Attack)
+	}
+	if req.AttackedPerArm {
+		n *= len(req.Arms)
+	}
+	return n
 }
 
 // resolveNames proves that what a request names exists, and gives the scheduler
