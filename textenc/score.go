@@ -18,7 +18,7 @@ type Objective string
 const (
 	Pooled Objective = "pooled" // squared L2 of the projected EOS state (the EOS state without a projection)
 	Cosine Objective = "cosine" // 1 − cosine of it
-	Hidden Objective = "hidden" // squared L2 of the states that a UNet reads, the mean over all rows that align pairs
+	Hidden Objective = "hidden" // squared L2 of the states that a UNet reads, the mean over all rows that align pairs; dear, since padding is read too
 )
 
 func (o Objective) check() error {
@@ -39,7 +39,9 @@ type Anchor struct {
 // state, or where the model has no projection the EOS state, [n,D]. Equal to
 // Encode's to the rounding of float32 (2e-5 of the largest value), but much
 // faster on many texts that share their beginnings: nothing past EOS is
-// computed, and nothing twice. The first call loads the graph.
+// computed, and nothing twice. The first call of this or of Scores loads a graph
+// of its own, which takes as much memory as the layers do in float32: 13 MB and
+// 0.04 s of CPU for the default model, 0.4 GB and 0.9 s for ViT-L/14.
 func (e *Encoder) Embed(ctx context.Context, texts []string) (tensor.Tensor, error) {
 	out := tensor.New(len(texts), e.embedWidth())
 	var all batch
