@@ -19,8 +19,8 @@ type damaged []string
 // encoder better, fewer lose less when a run is stopped.
 const together = 8
 
-// most is the largest number of edits asked for.
-func (r *Run) most() int { return slices.Max(r.Edits) }
+// most is the largest number of edits asked for, 0 where texts stay clean.
+func (r *Run) most() int { return slices.Max(append([]int{0}, r.Edits...)) }
 
 // search is set up for a method, leaf or charmer, as the settings say.
 func (r *Run) search(method string) attack.Config {
@@ -53,6 +53,10 @@ type scorer func(items []int) attack.Score
 // All methods are greedy: the first k edits are the attack with k edits.
 func (r *Run) damage(ctx context.Context, name, arm string, texts []string, cfg attack.Config, score scorer) ([]damaged, error) {
 	cfg.Edits, cfg.Seed = r.most(), r.Seed
+	if cfg.Edits == 0 {
+		r.step(len(texts))
+		return clean(texts), nil
+	}
 	ids := make([]string, len(texts))
 	for i := range ids {
 		ids[i] = fmt.Sprintf("%s %d on %s: %d", name, cfg.Edits, arm, i)
@@ -74,6 +78,15 @@ func (r *Run) damage(ctx context.Context, name, arm string, texts []string, cfg 
 	})
 }
 
+// clean are texts before any edit.
+func clean(texts []string) []damaged {
+	out := make([]damaged, len(texts))
+	for i, t := range texts {
+		out[i] = damaged{t}
+	}
+	return out
+}
+
 // searches counts the searches that attackArm makes for all arms.
 func (r *Run) searches() int {
 	n := len(r.arms)
@@ -92,9 +105,12 @@ func (r *Run) attackArm(name string, arm Arm, search func(Arm) ([]damaged, error
 	if err != nil || arm.Correct == nil {
 		return []attacked{{name, own}}, err
 	}
-	transferred, err := search(arm.bare())
-	return []attacked{{name, own}, {name + " transferred", transferred}}, err
+	bare, err := search(arm.bare())
+	return []attacked{{name, own}, {name + transferred, bare}}, err
 }
+
+// transferred ends the name of an attack that was found on the bare encoder.
+const transferred = " transferred"
 
 // levels gives a text after each of its edits; where an attack found fewer than
 // k edits, the last form stays.

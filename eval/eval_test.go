@@ -237,7 +237,7 @@ func TestStartRefuses(t *testing.T) {
 		"spell of none": {Settings{Arms: []string{"+spell"}, Edits: []int{1}}, `no encoder ""`},
 		"arm twice":     {Settings{Arms: []string{"robust", "robust"}, Edits: []int{1}}, "arm robust twice"},
 		"no arm":        {Settings{Edits: []int{1}}, "no arm: want some of standard, robust, standard+spell"},
-		"no edits":      {Settings{Arms: ok}, "edits are []"},
+		"edit 0":        {Settings{Arms: ok, Edits: []int{0, 1}}, "edits are [0 1]"},
 		"edits fall":    {Settings{Arms: ok, Edits: []int{2, 1}}, "edits are [2 1], want rising numbers from 1 to 8"},
 		"edits twice":   {Settings{Arms: ok, Edits: []int{1, 1}}, "rising"},
 		"many edits":    {Settings{Arms: ok, Edits: []int{9}}, "from 1 to 8"},
@@ -282,14 +282,18 @@ func TestResult(t *testing.T) {
 	series := []Series{
 		{"accuracy", "standard", "", 0, []float64{1, 1, 1, 0}}, {"accuracy", "robust", "", 0, []float64{1, 1, 0, 1}},
 		{"accuracy", "standard", "leaf", 1, []float64{0, 0, 0, 0}}, {"accuracy", "robust", "leaf", 1, []float64{1, 1, 1, 1}},
-		{"text → image", "standard", "", 0, []float64{1, 2}}, {"text → image", "standard", "leaf", 1, []float64{3, 4}},
+		{"accuracy", "standard", "charmer", 1, []float64{0, 0, 0, 0}},
+		{"accuracy", "standard+spell", "leaf", 1, []float64{0, 0, 0, 0}}, {"accuracy", "standard+spell", "leaf transferred", 1, []float64{0, 0, 0, 0}},
+		{"text → image", "standard", "", 0, []float64{1, 2}}, {"text → image", "standard", "leaf", 1, []float64{10, 12}},
+		{"clean only", "standard", "", 0, []float64{1, 2}},
 	}
 	r := newResult("claim", Settings{Model: "m"}, []string{"A note."}, series)
 	table := r.Table()
 	for _, want := range []string{
-		"## accuracy (n = 4", "| texts | standard | robust | robust − standard |\n",
-		"| clean | 0.750 [", "| leaf, k=1 | 0.000 [0.000, 0.000] | 1.000 [1.000, 1.000] | +1.000 [+1.000, +1.000] |\n",
-		"## text → image (n = 2", "- A note.\n",
+		"## accuracy (n = 4", "| texts | standard | robust | standard+spell | robust − standard | robust − standard+spell |\n",
+		"| clean | 0.750 [", "| leaf, k=1 | 0.000 [0.000, 0.000] | 1.000 [1.000, 1.000] | 0.000 [0.000, 0.000] | +1.000 [+1.000, +1.000] |",
+		"## text → image (n = 2", "- A note.\n", "| 11.0 [10.0, 12.0] |", // fewer digits of large numbers
+		"| leaf transferred, k=1 |  |  | 0.000 [0.000, 0.000] |  |  |\n| charmer, k=1 |", // below its search
 	} {
 		if !strings.Contains(table, want) {
 			t.Errorf("the table has no %q:\n%s", want, table)
@@ -307,7 +311,7 @@ func TestResult(t *testing.T) {
 	if err := json.Unmarshal(raw, &stored); err != nil || stored.Table() != table {
 		t.Errorf("results.json does not hold the result: %v\n%s", err, raw)
 	}
-	for _, name := range []string{"accuracy.png", "text---image.png"} {
+	for _, name := range []string{"accuracy.png", "text---image.png", "clean-only.png"} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)

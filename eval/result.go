@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,35 +132,48 @@ func (r Result) Table() string {
 
 // table writes the table of one figure.
 func (r Result) table(b *strings.Builder, figure string) {
-	column := func(row Row) (string, bool) {
-		if row.Over != "" {
-			return row.Arm + " − " + row.Over, row.Figure == figure
-		}
-		return row.Arm, row.Figure == figure
-	}
-	line := func(row Row) (string, bool) { return condition(row.Attack, row.Edits), row.Figure == figure }
-	columns, n := r.distinct(column), 0
+	var columns, lines []string
 	cells := map[[2]string]string{}
+	last := map[string]string{} // line of each column
+	n := 0
 	for _, row := range r.Rows {
-		if c, ok := column(row); ok {
-			l, _ := line(row)
-			cells[[2]string{l, c}] = cell(row)
-			n = row.N
+		if row.Figure != figure {
+			continue
 		}
+		column, line := row.Arm, condition(row.Attack, row.Edits)
+		if row.Over != "" {
+			column += " − " + row.Over
+		}
+		if !slices.Contains(columns, column) {
+			columns = append(columns, column)
+		}
+		if !slices.Contains(lines, line) { // after the one before it
+			lines = slices.Insert(lines, slices.Index(lines, last[column])+1, line)
+		}
+		last[column], n = line, row.N
+		cells[[2]string{line, column}] = cell(row)
 	}
 	fmt.Fprintf(b, "\n## %s (n = %d; mean [95 %% interval])\n\n| texts | %s |\n|---|%s\n", figure, n, strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
-	for _, l := range r.distinct(line) {
-		fmt.Fprintf(b, "| %s |", l)
-		for _, c := range columns {
-			fmt.Fprintf(b, " %s |", cells[[2]string{l, c}])
+	for _, line := range lines {
+		fmt.Fprintf(b, "| %s |", line)
+		for _, column := range columns {
+			fmt.Fprintf(b, " %s |", cells[[2]string{line, column}])
 		}
 		b.WriteString("\n")
 	}
 }
 
+// cell writes a mean with its interval; a difference has its sign.
 func cell(row Row) string {
-	if row.Over != "" {
-		return fmt.Sprintf("%+.3f [%+.3f, %+.3f]", row.Mean, row.Low, row.High)
+	number := func(v float64) string {
+		digits := 3
+		if math.Max(math.Abs(row.Low), math.Abs(row.High)) >= 10 {
+			digits = 1
+		}
+		if row.Over != "" {
+			return fmt.Sprintf("%+.*f", digits, v)
+		}
+		return fmt.Sprintf("%.*f", digits, v)
 	}
-	return fmt.Sprintf("%.3f [%.3f, %.3f]", row.Mean, row.Low, row.High)
+	return fmt.Sprintf("%s [%s, %s]", number(row.Mean), number(row.Low), number(row.High))
 }
