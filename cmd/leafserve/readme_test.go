@@ -61,7 +61,7 @@ func TestReadmeExamples(t *testing.T) {
 	for _, doc := range []struct {
 		name     string
 		examples int // at least
-	}{{"README.md", 5}, {"docs/http.md", 8}} {
+	}{{"README.md", 5}, {"docs/http.md", 8}, {"docs/lab.md", 4}} {
 		t.Run(doc.name, func(t *testing.T) {
 			examples := curlExamples(t, doc.name)
 			if len(examples) < doc.examples {
@@ -121,6 +121,10 @@ func checkFile(t *testing.T, path string) {
 		tensors, err := weights.ReadHeader(path)
 		if err != nil || len(tensors) == 0 {
 			t.Errorf("%s has %d tensors (%v): %.200q", path, len(tensors), err, data)
+		}
+	case "html":
+		if !bytes.HasPrefix(data, []byte("<!doctype html>")) {
+			t.Errorf("%s is %.200q", path, data)
 		}
 	case "json":
 		var object map[string]any

@@ -266,7 +266,7 @@ func page(t *testing.T, p *process) {
 	tab.Fill("prompt", "a red apple")
 	browser.Eval[bool](tab, `(settings.open = true, steps.value = 500, steps.dispatchEvent(new Event('input', { bubbles: true })), true)`)
 	tab.Click("Make picture")
-	tab.WaitText(".progress", "Step ")
+	tab.WaitText(".progress", "of 500")
 	running := p.jobs("running")
 	if len(running) != 1 || running[0].Request.Prompt != "a red apple" || *running[0].Request.Steps != 500 {
 		t.Fatalf("running jobs are %+v, want the page's", running)
