@@ -22,6 +22,9 @@ const together = 8
 // most is the largest number of edits asked for, 0 where texts stay clean.
 func (r *Run) most() int { return slices.Max(append([]int{0}, r.Edits...)) }
 
+// defaultRho is what the LEAF paper uses.
+var defaultRho = map[string]int{attack.Leaf: 50, attack.Charmer: 20}
+
 // search is set up for a method, leaf or charmer, as the settings say.
 func (r *Run) search(method string) attack.Config {
 	cfg := attack.Config{Method: method, Rho: r.Rho, Constraint: r.Constraint}
@@ -29,7 +32,7 @@ func (r *Run) search(method string) attack.Config {
 		cfg.Alphabet = alphabet([]string{r.Alphabet})
 	}
 	if cfg.Rho == 0 {
-		cfg.Rho = map[string]int{attack.Leaf: 50, attack.Charmer: 20}[method]
+		cfg.Rho = defaultRho[method]
 	}
 	return cfg
 }

@@ -26,7 +26,7 @@ type Settings struct {
 	Own        map[string]string `json:"own,omitempty"` // the claim's own settings
 
 	Arms  []string `json:"arms,omitempty"`
-	Edits []int    `json:"edits,omitempty"` // strengths, rising
+	Edits []int    `json:"edits,omitempty"` // strengths, rising; none for undamaged texts only
 	Limit int      `json:"limit,omitempty"` // first items only, 0 for all
 }
 
@@ -41,6 +41,8 @@ func (s Settings) String() string {
 	parts := []string{"Model " + s.Model, "data " + s.Data, fmt.Sprint("seed ", s.Seed)}
 	if s.Rho > 0 {
 		parts = append(parts, fmt.Sprint("ρ ", s.Rho))
+	} else {
+		parts = append(parts, fmt.Sprintf("ρ %d for leaf and %d for charmer", defaultRho[attack.Leaf], defaultRho[attack.Charmer]))
 	}
 	if s.Constraint != "" {
 		parts = append(parts, "constraint "+s.Constraint)
@@ -56,9 +58,9 @@ func (s Settings) String() string {
 
 // check refuses what cannot be run.
 func (s Settings) check() error {
-	rising := len(s.Edits) > 0 && s.Edits[0] >= 1 && s.Edits[len(s.Edits)-1] <= leafserve.MaxEdits
-	for i := 1; i < len(s.Edits); i++ {
-		rising = rising && s.Edits[i-1] < s.Edits[i]
+	rising := true
+	for i, k := range s.Edits {
+		rising = rising && k >= 1 && k <= leafserve.MaxEdits && (i == 0 || s.Edits[i-1] < k)
 	}
 	switch {
 	case !rising:
