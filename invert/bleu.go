@@ -13,28 +13,54 @@ type Pair struct{ Reference, Reconstruction string }
 // maxGram is the longest n-gram that BLEU counts.
 const maxGram = 4
 
+// NGrams counts what BLEU is made of; the counts of several texts add up.
+type NGrams struct {
+	match, total    [maxGram]int
+	written, wanted int // words of the reconstruction and of the reference
+}
+
+// NGrams counts for one text.
+func (p Pair) NGrams() NGrams {
+	hypothesis, reference := words13a(p.Reconstruction), words13a(p.Reference)
+	c := NGrams{written: len(hypothesis), wanted: len(reference)}
+	for n := range maxGram {
+		have := grams(reference, n+1)
+		for gram, count := range grams(hypothesis, n+1) {
+			c.match[n] += min(count, have[gram])
+			c.total[n] += count
+		}
+	}
+	return c
+}
+
+// Plus adds up the counts of two sets of texts.
+func (c NGrams) Plus(d NGrams) NGrams {
+	for n := range maxGram {
+		c.match[n] += d.match[n]
+		c.total[n] += d.total[n]
+	}
+	c.written, c.wanted = c.written+d.written, c.wanted+d.wanted
+	return c
+}
+
 // BLEU is corpus BLEU-4, 0…100 (Papineni et al. 2002), as sacrebleu 2 gives by
 // default: tokenizer 13a, letter case kept, exponential smoothing (Chen & Cherry
 // 2014, method 3), one reference for each reconstruction.
-func BLEU(pairs []Pair) float64 {
-	var match, total [maxGram]int
-	written, wanted := 0, 0
-	for _, p := range pairs {
-		hypothesis, reference := words13a(p.Reconstruction), words13a(p.Reference)
-		written, wanted = written+len(hypothesis), wanted+len(reference)
-		for n := range maxGram {
-			have := grams(reference, n+1)
-			for gram, count := range grams(hypothesis, n+1) {
-				match[n] += min(count, have[gram])
-				total[n] += count
-			}
-		}
-	}
-	if match == [maxGram]int{} {
+func (c NGrams) BLEU() float64 {
+	if c.match == [maxGram]int{} {
 		return 0
 	}
-	brevity := math.Exp(min(0, 1-float64(wanted)/float64(written)))
-	return 100 * brevity * geometricMean(match, total)
+	brevity := math.Exp(min(0, 1-float64(c.wanted)/float64(c.written)))
+	return 100 * brevity * geometricMean(c.match, c.total)
+}
+
+// BLEU is that of some texts together.
+func BLEU(pairs []Pair) float64 {
+	var all NGrams
+	for _, p := range pairs {
+		all = all.Plus(p.NGrams())
+	}
+	return all.BLEU()
 }
 
 // geometricMean is that of the n-gram precisions. The first that has no match
