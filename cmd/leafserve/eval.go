@@ -30,7 +30,7 @@ results.json, table.md and plots into --out. Finished cases are kept there in
 cases.jsonl: a run that was stopped goes on where it was, when the same command
 is given again.`,
 	}
-	cmd.AddCommand(zeroshotCommand(cfg), textfareCommand(cfg))
+	cmd.AddCommand(zeroshotCommand(cfg), textfareCommand(cfg), retrievalCommand(cfg), inversionCommand(cfg))
 	return cmd
 }
 
@@ -161,7 +161,12 @@ func (f *evalFlags) captions() (set data.Set, err error) {
 
 // pictures embeds the pictures of a set.
 func (l *lab) pictures(ctx context.Context, set data.Set) (tensor.Tensor, error) {
-	images, err := set.Images(data.Images(set.Captions))
+	return l.folderPictures(ctx, set.Folder, data.Images(set.Captions))
+}
+
+// folderPictures embeds some pictures of a folder.
+func (l *lab) folderPictures(ctx context.Context, folder data.Folder, names []string) (tensor.Tensor, error) {
+	images, err := folder.Images(names)
 	if err != nil {
 		return tensor.Tensor{}, err
 	}

@@ -92,19 +92,25 @@ func Around(file string) (Folder, string) {
 // class in classes, unless classes is nil.
 func (f Folder) Captions(classes []Class) ([]Caption, error) {
 	return readLines(f, "captions.jsonl", func(c *Caption) error {
-		switch {
-		case strings.TrimSpace(c.Text) == "":
-			return errors.New(`no "text"`)
-		case !fs.ValidPath(c.Image):
-			return fmt.Errorf(`"image" is %.64q, want a path in the data folder`, c.Image)
-		case classes != nil && indexOf(classes, c.Class) < 0:
+		if classes != nil && indexOf(classes, c.Class) < 0 {
 			return fmt.Errorf(`"class" is %.64q, which is not in classes.jsonl`, c.Class)
 		}
-		if _, err := fs.Stat(f, c.Image); err != nil {
-			return fmt.Errorf("there is no picture %s", c.Image)
-		}
-		return nil
+		return c.check(f)
 	})
+}
+
+// check wants a text, and a picture in the folder.
+func (c *Caption) check(f Folder) error {
+	switch {
+	case strings.TrimSpace(c.Text) == "":
+		return errors.New(`no "text"`)
+	case !fs.ValidPath(c.Image):
+		return fmt.Errorf(`"image" is %.64q, want a path in the data folder`, c.Image)
+	}
+	if _, err := fs.Stat(f, c.Image); err != nil {
+		return fmt.Errorf("there is no picture %s", c.Image)
+	}
+	return nil
 }
 
 func indexOf(classes []Class, name string) int {

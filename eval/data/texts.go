@@ -1,18 +1,14 @@
 package data
 
 import (
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"leafserve"
 )
 
 // Example is a text and the index of its class.
@@ -83,38 +79,13 @@ func findClass(label string, first int, classes []Class) (int, error) {
 }
 
 func (f Folder) csv(name string, classes []Class) ([]Example, error) {
-	file := path.Join(f.Name, name)
-	r, err := f.Open(name)
-	if err != nil {
-		return nil, missing(file, err)
-	}
-	defer r.Close()
-	table := csv.NewReader(r)
-	table.FieldsPerRecord = -1
-	var out []Example
-	for {
-		fields, err := table.Read()
-		var wrong *csv.ParseError
-		switch {
-		case errors.Is(err, io.EOF) && len(out) == 0:
-			return nil, leafserve.InvalidField("data", "%s is empty", file)
-		case errors.Is(err, io.EOF):
-			return out, nil
-		case errors.As(err, &wrong):
-			return nil, broken(file, wrong.StartLine, wrong.Err)
-		case err != nil:
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		line, _ := table.FieldPos(0)
+	return readRows(f, name, func(line int, fields []string) (e Example, header bool, err error) {
 		if line == 1 && isHeader(fields[0]) {
-			continue
+			return e, true, nil
 		}
-		e, err := fromFields(fields, classes)
-		if err != nil {
-			return nil, broken(file, line, err)
-		}
-		out = append(out, e)
-	}
+		e, err = fromFields(fields, classes)
+		return e, false, err
+	})
 }
 
 func isHeader(label string) bool {
