@@ -146,8 +146,7 @@ func TestRunAsNaive(t *testing.T) {
 			t.Fatalf("case %d: %v", i, err)
 		}
 		for j, s := range sentences {
-			first := slices.Index(sentences, s)
-			if want := naive(s, first, score, cfg); results[j].Prompt != want {
+			if want := naive(s, j, score, cfg); results[j].Prompt != want {
 				t.Fatalf("case %d: Run(%q, %+v) = %q, want %q", i, s, cfg, results[j].Prompt, want)
 			}
 		}

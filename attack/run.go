@@ -5,7 +5,6 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"unicode/utf8"
 
 	"leafserve"
@@ -40,7 +39,10 @@ func Run(ctx context.Context, sentences []string, score Score, cfg Config) ([]Re
 	if cfg.Dictionary == nil {
 		cfg.Dictionary = lexicon.English()
 	}
-	victims, of := distinct(sentences, cfg)
+	victims := make([]*victim, len(sentences))
+	for i, s := range sentences {
+		victims[i] = newVictim(s, i, cfg.Seed)
+	}
 	var err error
 	switch {
 	case searches(cfg.Method):
@@ -55,8 +57,7 @@ func Run(ctx context.Context, sentences []string, score Score, cfg Config) ([]Re
 	}
 	results := make([]Result, len(sentences))
 	for i := range results {
-		results[i] = victims[of[i]].Result
-		results[i].Edits = slices.Clone(results[i].Edits)
+		results[i] = victims[i].Result
 	}
 	return results, nil
 }
@@ -96,25 +97,9 @@ func (cfg Config) check(sentences []string) error {
 // victim is one sentence under attack.
 type victim struct {
 	Result
-	sentence int       // index of the first sentence with this text
+	sentence int       // its index
 	text     *sentence // Result.Prompt
 	rng      *rand.Rand
-}
-
-// distinct gives a victim for every different sentence and, for every sentence,
-// the index of its victim.
-func distinct(sentences []string, cfg Config) (victims []*victim, of []int) {
-	seen := map[string]int{}
-	for i, s := range sentences {
-		at, known := seen[s]
-		if !known {
-			at = len(victims)
-			seen[s] = at
-			victims = append(victims, newVictim(s, i, cfg.Seed))
-		}
-		of = append(of, at)
-	}
-	return victims, of
 }
 
 func newVictim(s string, index int, seed uint64) *victim {

@@ -219,7 +219,7 @@ func TestRunAsksOnce(t *testing.T) {
 	if calls != 6 {
 		t.Errorf("%d calls of the score, want 6", calls)
 	}
-	if n := results[0].Scored + results[1].Scored; n != len(asked) {
+	if n := results[0].Scored + results[1].Scored + results[2].Scored; n != len(asked) {
 		t.Errorf("Scored says %d texts, %d were asked about", n, len(asked))
 	}
 	if results[0].Candidates != 300 || results[0].Valid >= 300 || results[0].Scored > results[0].Valid+1 {
@@ -414,4 +414,26 @@ func FuzzRun(f *testing.F) {
 			text = after
 		}
 	})
+}
+
+// TestEqualSentences: equal sentences may have scores of their own, as in a
+// classification with two labels.
+func TestEqualSentences(t *testing.T) {
+	score := func(_ context.Context, texts []string, owner []int) ([]float64, error) {
+		scores := make([]float64, len(texts))
+		for i, text := range texts {
+			scores[i] = float64(len(text)) // one wants it long, the other short
+			if owner[i] == 1 {
+				scores[i] = -scores[i]
+			}
+		}
+		return scores, nil
+	}
+	found, err := attack.Run(t.Context(), []string{"a cat", "a cat"}, score, attack.Config{Method: attack.Charmer, Edits: 1, Rho: 50, Constraint: attack.None})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found[0].Prompt) != 6 || len(found[1].Prompt) != 4 {
+		t.Errorf("Run = %q and %q, want a longer and a shorter text", found[0].Prompt, found[1].Prompt)
+	}
 }
