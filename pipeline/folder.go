@@ -172,12 +172,16 @@ func or[T comparable](v, otherwise T) T {
 // configuration, sigmas and noise source exist and fit each other. The result
 // has the scheduler's short name. The error is Invalid and names the field.
 func (f *Folder) Resolve(req leafserve.Request) (leafserve.Request, error) {
-	if req.Encoder == "auto" {
-		req.Encoder = f.auto(req.Prompt)
+	auto := req.Encoder == "auto"
+	if auto {
+		req.Encoder = ""
 	}
 	req, err := req.Resolve(f.Info)
 	if err != nil {
 		return req, err
+	}
+	if auto { // not before the prompt's length was checked
+		req.Encoder = f.auto(req.Prompt)
 	}
 	return f.resolveNames(req)
 }
