@@ -18,14 +18,19 @@ import (
 const (
 	standard = "standard"
 	robust   = "robust"
+	auto     = "auto"   // robust for damaged texts, standard for others
 	spell    = "+spell" // ends the name of an arm with the corrector in front
 )
 
-// Arm is what texts go through: an encoder, maybe with a corrector in front.
+// Arm is what texts go through: an encoder, maybe with a corrector in front, or
+// one of two encoders.
 type Arm struct {
 	Name    string
 	Encoder *textenc.Encoder
 	Correct func(text string) string // nil for none
+
+	Damaged func(text string) bool // of arm auto: whether a text is Robust's
+	Robust  *textenc.Encoder
 }
 
 // Lab is a loaded model and the tools that evaluations use on it.
@@ -33,6 +38,7 @@ type Lab struct {
 	Model    string // its name
 	Encoders map[string]*textenc.Encoder
 	Correct  func(text string) string // the corrector of arms NAME+spell
+	Damaged  func(text string) bool   // by which arm auto takes the robust encoder
 }
 
 // DefaultArms lists standard, robust and standard+spell, as far as the model has
@@ -44,14 +50,23 @@ func (l Lab) DefaultArms() []string {
 	return []string{standard, robust, standard + spell}
 }
 
-// Arms finds arms by name: an encoder, or an encoder and "+spell".
+// arm finds an arm; without that encoder, it has none.
+func (l Lab) arm(name string) Arm {
+	a := Arm{Name: name, Encoder: l.Encoders[strings.TrimSuffix(name, spell)]}
+	if strings.HasSuffix(name, spell) {
+		a.Correct = l.Correct
+	}
+	if name == auto && l.Encoders[robust] != nil && l.Damaged != nil {
+		a.Encoder, a.Robust, a.Damaged = l.Encoders[standard], l.Encoders[robust], l.Damaged
+	}
+	return a
+}
+
+// Arms finds arms by name: an encoder, an encoder and "+spell", or auto.
 func (l Lab) Arms(names []string) ([]Arm, error) {
 	var arms []Arm
 	for i, name := range names {
-		a := Arm{Name: name, Encoder: l.Encoders[strings.TrimSuffix(name, spell)]}
-		if strings.HasSuffix(name, spell) {
-			a.Correct = l.Correct
-		}
+		a := l.arm(name)
 		switch {
 		case a.Encoder == nil:
 			return nil, leafserve.InvalidField("arms", "model %s has no encoder %q for an arm, it has: %s; %s puts a spelling corrector in front", l.Model, strings.TrimSuffix(name, spell), strings.Join(slices.Sorted(maps.Keys(l.Encoders)), ", "), spell)
@@ -83,20 +98,72 @@ func (a Arm) read(texts []string) []string {
 	return out
 }
 
-// embed gives unit embeddings [n,P] of texts.
-func (a Arm) embed(ctx context.Context, texts []string) (tensor.Tensor, error) {
-	x, err := a.Encoder.Embed(ctx, a.read(texts))
-	if err != nil {
-		return x, err
+// each gives the value of every text by the encoder that reads it. of gets the
+// texts of one encoder as it reads them, and their indices.
+func each[T any](a Arm, texts []string, of func(e *textenc.Encoder, texts []string, items []int) ([]T, error)) ([]T, error) {
+	texts = a.read(texts)
+	parts := map[*textenc.Encoder][]int{}
+	for i, t := range texts {
+		e := a.Encoder
+		if a.Damaged != nil && a.Damaged(t) {
+			e = a.Robust
+		}
+		parts[e] = append(parts[e], i)
 	}
-	return unitRows(x), nil
+	out := make([]T, len(texts))
+	for e, items := range parts {
+		values, err := of(e, pick(texts, items), items)
+		if err != nil {
+			return nil, err
+		}
+		for b, i := range items {
+			out[i] = values[b]
+		}
+	}
+	return out, nil
+}
+
+// pick gives the items with the given indices.
+func pick[T any](all []T, items []int) []T {
+	out := make([]T, len(items))
+	for b, i := range items {
+		out[b] = all[i]
+	}
+	return out
+}
+
+// embed gives unit embeddings [n,P] of one text or more.
+func (a Arm) embed(ctx context.Context, texts []string) (tensor.Tensor, error) {
+	rows, err := each(a, texts, func(e *textenc.Encoder, texts []string, _ []int) ([]tensor.Tensor, error) {
+		x, err := e.Embed(ctx, texts)
+		if err != nil {
+			return nil, err
+		}
+		rows := make([]tensor.Tensor, len(texts))
+		for i := range rows {
+			rows[i] = x.Row(i)
+		}
+		return rows, nil
+	})
+	if err != nil {
+		return tensor.Tensor{}, err
+	}
+	return unitRows(tensor.Concat(rows...)), nil
+}
+
+// anchors encodes clean texts.
+func (a Arm) anchors(ctx context.Context, texts []string, o textenc.Objective) ([]textenc.Anchor, error) {
+	return each(a, texts, func(e *textenc.Encoder, texts []string, _ []int) ([]textenc.Anchor, error) {
+		return e.Anchors(ctx, texts, o)
+	})
 }
 
 // drift scores texts by their distance to the anchors of their owners.
 func (a Arm) drift(o textenc.Objective, anchors []textenc.Anchor) attack.Score {
-	score := a.Encoder.Scores(o, anchors)
 	return func(ctx context.Context, texts []string, owner []int) ([]float64, error) {
-		return score(ctx, a.read(texts), owner)
+		return each(a, texts, func(e *textenc.Encoder, texts []string, items []int) ([]float64, error) {
+			return e.Scores(o, anchors)(ctx, texts, pick(owner, items))
+		})
 	}
 }
 

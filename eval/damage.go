@@ -137,11 +137,16 @@ func apply(text string, e leafserve.Edit) string {
 // typos gives random typos: those of the data where every text has enough,
 // otherwise our own (insert, delete, replace or swap at random).
 func (r *Run) typos(ctx context.Context, texts []string, own []data.Typos) ([]damaged, error) {
-	enough := !slices.ContainsFunc(own, func(t data.Typos) bool { return len(t) < r.most() })
+	return r.someTypos(ctx, texts, own, r.most())
+}
+
+// someTypos gives typos for at least k edits.
+func (r *Run) someTypos(ctx context.Context, texts []string, own []data.Typos, k int) ([]damaged, error) {
+	enough := !slices.ContainsFunc(own, func(t data.Typos) bool { return len(t) < k })
 	if len(own) > 0 && enough {
 		out := make([]damaged, len(texts))
 		for i, t := range texts {
-			out[i] = append(damaged{t}, own[i][:r.most()]...)
+			out[i] = append(damaged{t}, own[i][:k]...)
 		}
 		r.step(len(texts))
 		return out, nil
@@ -174,7 +179,7 @@ type figure struct {
 }
 
 // measure gives the series of an arm: of clean texts, then of each attack at
-// each strength. figures measures one form of all texts.
+// each strength that it has. figures measures one form of all texts.
 func measure(edits []int, arm Arm, attacks []attacked, figures func(texts []string) ([]figure, error)) ([]Series, error) {
 	var out []Series
 	add := func(attack string, k int, forms []damaged) error {
@@ -189,6 +194,9 @@ func measure(edits []int, arm Arm, attacks []attacked, figures func(texts []stri
 	}
 	for _, a := range attacks {
 		for _, k := range edits {
+			if k >= len(a.forms[0]) {
+				break
+			}
 			if err := add(a.name, k, a.forms); err != nil {
 				return nil, err
 			}

@@ -49,7 +49,10 @@ func loadLab(t *testing.T) (Lab, func(set data.Set) tensor.Tensor) {
 		}
 		return x
 	}
-	return Lab{"leaf-emoji-64", encoders, func(s string) string { return strings.ReplaceAll(s, "caat", "cat") }}, pictures
+	return Lab{
+		Model: "leaf-emoji-64", Encoders: encoders, Damaged: pipeline.Damaged,
+		Correct: func(s string) string { return strings.ReplaceAll(s, "caat", "cat") },
+	}, pictures
 }
 
 // start starts a run in dir that reports to progress.
@@ -214,7 +217,7 @@ func TestAttackIsAdaptive(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, l, t.TempDir(), Settings{Arms: []string{standard}, Edits: []int{1}, Rho: 50, Constraint: "strict"}, quiet)
-			got, err := r.leaf(t.Context(), Arm{standard, l.Encoders[standard], tc.correct}, []string{clean})
+			got, err := r.leaf(t.Context(), Arm{Name: standard, Encoder: l.Encoders[standard], Correct: tc.correct}, []string{clean})
 			if err != nil {
 				t.Fatal(err)
 			}

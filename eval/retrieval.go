@@ -98,11 +98,11 @@ func (r *Run) hide(ctx context.Context, method string, arm Arm, texts []string, 
 		objective, cfg.Rho = textenc.Cosine, cmp.Or(r.Rho, 10)
 	}
 	cfg.Constraint = cmp.Or(r.Constraint, map[string]string{attack.Leaf: attack.Strict, attack.Charmer: attack.None}[method])
-	from := arm.read(texts)
+	from := texts
 	if target != "" && method == attack.Charmer {
 		from = slices.Repeat([]string{target}, len(texts))
 	}
-	anchors, err := arm.Encoder.Anchors(ctx, from, objective)
+	anchors, err := arm.anchors(ctx, from, objective)
 	if err != nil {
 		return nil, err
 	}

@@ -230,7 +230,7 @@ func ClassMeans(x tensor.Tensor, class []int) tensor.Tensor {
 
 // leaf attacks texts by LEAF's search against an arm's own clean embeddings.
 func (r *Run) leaf(ctx context.Context, arm Arm, texts []string) ([]damaged, error) {
-	anchors, err := arm.Encoder.Anchors(ctx, arm.read(texts), textenc.Pooled)
+	anchors, err := arm.anchors(ctx, texts, textenc.Pooled)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ results.json, table.md and plots into --out. Finished cases are kept there in
 cases.jsonl: a run that was stopped goes on where it was, when the same command
 is given again.`,
 	}
-	cmd.AddCommand(zeroshotCommand(cfg), textfareCommand(cfg), retrievalCommand(cfg), inversionCommand(cfg))
+	cmd.AddCommand(zeroshotCommand(cfg), textfareCommand(cfg), generationCommand(cfg), retrievalCommand(cfg), inversionCommand(cfg))
 	return cmd
 }
 
@@ -74,11 +74,17 @@ func (f *evalFlags) load(cfg *Config) (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{eval.Lab{Model: folder.Info.Name, Encoders: encoders, Correct: correct}, rt, folder, encoders}
+	return f.lab(rt, folder, encoders), nil
+}
+
+// lab makes one of a model's parts; where no arms were asked for, it has the
+// usual ones.
+func (f *evalFlags) lab(rt *ort.Runtime, folder *pipeline.Folder, encoders pipeline.Encoders) *lab {
+	l := &lab{eval.Lab{Model: folder.Info.Name, Encoders: encoders, Correct: correct, Damaged: pipeline.Damaged}, rt, folder, encoders}
 	if len(f.Arms) == 0 {
 		f.Arms = l.DefaultArms()
 	}
-	return l, nil
+	return l
 }
 
 func (l *lab) Close() error { return l.loaded.Close() }
@@ -96,10 +102,14 @@ func (l *lab) embed(ctx context.Context, images []image.Image) (tensor.Tensor, e
 		return tensor.Tensor{}, err
 	}
 	if judge == nil {
-		return tensor.Tensor{}, leafserve.InvalidField("model", "model %s has no clip folder, so pictures cannot be measured", l.Model)
+		return tensor.Tensor{}, noJudge(l.Model)
 	}
 	x, err := judge.Images(ctx, images)
 	return x, errors.Join(err, judge.Close())
+}
+
+func noJudge(model string) error {
+	return leafserve.InvalidField("model", "model %s has no clip folder, so pictures cannot be measured", model)
 }
 
 // measure runs a claim under the flags and writes what it found.

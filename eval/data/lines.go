@@ -3,12 +3,15 @@ package data
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"leafserve"
@@ -67,7 +70,7 @@ func parse(line []byte, v any) error {
 	return nil
 }
 
-// cardPrompts reads the eval/prompts.json of a model folder.
+// cardPrompts reads the eval/prompts.json of a model folder, or captions of COCO.
 func (f Folder) cardPrompts(name string) ([]Prompt, error) {
 	file := path.Join(f.Name, name)
 	raw, err := fs.ReadFile(f, name)
@@ -80,24 +83,45 @@ func (f Folder) cardPrompts(name string) ([]Prompt, error) {
 			Typo  string `json:"typo"`
 			Typo2 string `json:"typo2"`
 		} `json:"prompts"`
+		Annotations []cocoCaption `json:"annotations"`
 	}
 	if err := parse(raw, &card); err != nil {
 		return nil, broken(file, lineOf(raw, err), err)
 	}
-	var out []Prompt
-	for i, p := range card.Prompts {
-		if err := p.check(); err != nil {
-			return nil, leafserve.InvalidField("data", "%s: prompt %d: %w", file, i+1, err)
-		}
+	out := firstCaptions(card.Annotations)
+	for _, p := range card.Prompts {
 		if p.Typo != "" && p.Typo2 != "" {
 			p.Typos = Typos{p.Typo, p.Typo2}
 		}
 		out = append(out, p.Prompt)
 	}
+	for i, p := range out {
+		if err := p.check(); err != nil {
+			return nil, leafserve.InvalidField("data", "%s: prompt %d: %w", file, i+1, err)
+		}
+	}
 	if len(out) == 0 {
 		return nil, leafserve.InvalidField("data", `%s has no "prompts"`, file)
 	}
 	return out, nil
+}
+
+// cocoCaption is one of several captions of a picture.
+type cocoCaption struct {
+	Image   int64  `json:"image_id"`
+	Caption string `json:"caption"`
+}
+
+// firstCaptions takes the first caption of each picture, in the order of their
+// numbers, without the blanks around it.
+func firstCaptions(all []cocoCaption) []Prompt {
+	slices.SortStableFunc(all, func(a, b cocoCaption) int { return cmp.Compare(a.Image, b.Image) })
+	all = slices.CompactFunc(all, func(a, b cocoCaption) bool { return a.Image == b.Image })
+	var out []Prompt
+	for _, c := range all {
+		out = append(out, Prompt{Text: strings.TrimSpace(c.Caption)})
+	}
+	return out
 }
 
 // lineOf is the line that a JSON error points at, the first if it points nowhere.

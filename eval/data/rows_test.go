@@ -56,3 +56,15 @@ func TestBrokenPairs(t *testing.T) {
 		})
 	}
 }
+
+func TestCOCO(t *testing.T) {
+	f, name := write(t, "captions.json", `{"images":[],"annotations":[{"image_id":9,"id":1,"caption":"A bus. "},{"image_id":4,"id":2,"caption":"\n\tTwo cats"},{"image_id":9,"id":3,"caption":"a red bus"}]}`)
+	got, err := f.Prompts(name)
+	if want := []Prompt{{Text: "Two cats"}, {Text: "A bus."}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+	f, name = write(t, "captions.json", `{"annotations":[{"image_id":1,"caption":"a"},{"image_id":2,"caption":" "}]}`)
+	if _, err := f.Prompts(name); err == nil || !strings.Contains(err.Error(), `captions.json: prompt 2: no "prompt"`) {
+		t.Errorf("a blank caption gives %v", err)
+	}
+}
