@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"unicode"
+	"unicode/utf8"
 
 	"leafserve"
 	"leafserve/attack"
@@ -80,25 +81,31 @@ func (e Encoders) Health(ctx context.Context, encoder, prompt string) (leafserve
 // oddWords lists, in order, the words that the corrector would change and of
 // the others those that fall into many tokens.
 func oddWords(enc *textenc.Encoder, prompt string, fixes []lexicon.Fix) []leafserve.HealthWord {
+	type placed struct {
+		at   int
+		word leafserve.HealthWord
+	}
+	var odd []placed
 	pieces := func(word string) int { return len(enc.Tokenize(word).Tokens) }
-	odd := []leafserve.HealthWord{}
-	misspelled := func(f lexicon.Fix) {
-		odd = append(odd, leafserve.HealthWord{Word: f.From, Pieces: pieces(f.From), Misspelled: true, Suggestion: f.To})
+	for _, f := range fixes {
+		odd = append(odd, placed{f.At, leafserve.HealthWord{Word: f.From, Pieces: pieces(f.From), Misspelled: true, Suggestion: f.To}})
 	}
-	text, end := []rune(prompt), 0 // end of the last fix
+	text := []rune(prompt)
 	for at := 0; at < len(text); {
-		if len(fixes) > 0 && fixes[0].At <= at {
-			misspelled(fixes[0])
-			end = fixes[0].At + len([]rune(fixes[0].From))
-			fixes = fixes[1:]
+		end := at + wordLength(text[at:])
+		word := string(text[at:end])
+		fixed := func(f lexicon.Fix) bool { return f.At < end && at < f.At+utf8.RuneCountInString(f.From) }
+		if n := pieces(word); n >= brokenPieces && !slices.ContainsFunc(fixes, fixed) {
+			odd = append(odd, placed{at, leafserve.HealthWord{Word: word, Pieces: n}})
 		}
-		length := wordLength(text[at:])
-		if word := string(text[at : at+length]); at >= end && pieces(word) >= brokenPieces {
-			odd = append(odd, leafserve.HealthWord{Word: word, Pieces: pieces(word)})
-		}
-		at += max(1, length)
+		at = max(at+1, end)
 	}
-	return odd
+	slices.SortFunc(odd, func(a, b placed) int { return a.at - b.at })
+	words := make([]leafserve.HealthWord, len(odd))
+	for i, o := range odd {
+		words[i] = o.word
+	}
+	return words
 }
 
 // wordLength is how many characters the word has that text begins with, 0 where

@@ -25,6 +25,11 @@ func TestHealth(t *testing.T) {
 		{"sound", "a ghost on a yellow background", false, nil},
 		{"one typo", "a ghost on a yelllow background", true, []leafserve.HealthWord{{Word: "yelllow", Pieces: 3, Misspelled: true, Suggestion: "yellow"}}},
 		{"a word taken apart", "a sail boat near a kit chen", true, []leafserve.HealthWord{{Word: "kit chen", Pieces: 2, Misspelled: true, Suggestion: "kitchen"}}},
+		{"after a sign, at the end", "a cat foo+teh", true, []leafserve.HealthWord{{Word: "teh", Pieces: 1, Misspelled: true, Suggestion: "the"}}},
+		{"in order", "an axolotl foo+teh yelllow axolotl", true, []leafserve.HealthWord{
+			{Word: "axolotl", Pieces: 4}, {Word: "teh", Pieces: 1, Misspelled: true, Suggestion: "the"},
+			{Word: "yelllow", Pieces: 3, Misspelled: true, Suggestion: "yellow"}, {Word: "axolotl", Pieces: 4},
+		}},
 		{"long but right", "an axolotl", false, []leafserve.HealthWord{{Word: "axolotl", Pieces: 4}}},
 		{"no letters", "1 2 3 !", false, nil},
 		{"emoji", "🐈", false, nil},
