@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"sync"
 
 	"leafserve"
@@ -14,26 +15,42 @@ import (
 type Inverters struct {
 	rt     *ort.Runtime
 	folder *Folder
-	mu     sync.Mutex
-	loaded map[string]*invert.Inverter
+	slots  map[string]*inverterSlot // by encoder; never changes
 }
 
-// NewInverters loads nothing yet.
+// inverterSlot holds the inverter of one encoder.
+type inverterSlot struct {
+	mu     sync.Mutex // held while loading: other encoders do not wait
+	loaded *invert.Inverter
+}
+
+// NewInverters loads nothing yet. The caller closes the inverters.
 func NewInverters(rt *ort.Runtime, f *Folder) *Inverters {
-	return &Inverters{rt: rt, folder: f, loaded: map[string]*invert.Inverter{}}
+	v := &Inverters{rt: rt, folder: f, slots: map[string]*inverterSlot{}}
+	for name := range f.encoders {
+		v.slots[name] = &inverterSlot{}
+	}
+	return v
 }
 
-// Of gives the inverter of an encoder; it belongs to v.
+// Of gives the inverter of an encoder; it belongs to v. One that could not be
+// loaded is tried again the next time.
 func (v *Inverters) Of(encoder string) (*invert.Inverter, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if found := v.loaded[encoder]; found != nil {
-		return found, nil
-	}
-	dir, ok := v.folder.encoders[encoder]
-	if !ok {
+	slot := v.slots[encoder]
+	if slot == nil {
 		return nil, leafserve.InvalidField("encoder", "model %s has no encoder %q", v.folder.Info.Name, encoder)
 	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	if slot.loaded != nil {
+		return slot.loaded, nil
+	}
+	var err error
+	slot.loaded, err = v.load(encoder)
+	return slot.loaded, err
+}
+
+func (v *Inverters) load(encoder string) (*invert.Inverter, error) {
 	tokenizer, err := v.folder.Tokenizer()
 	if err != nil {
 		return nil, err
@@ -42,9 +59,16 @@ func (v *Inverters) Of(encoder string) (*invert.Inverter, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := invert.New(v.rt, dir, tokenizer, textenc.Options{Projection: projection})
-	if err == nil {
-		v.loaded[encoder] = found
+	return invert.New(v.rt, v.folder.encoders[encoder], tokenizer, textenc.Options{Projection: projection})
+}
+
+// Close frees what was loaded; no search may be running.
+func (v *Inverters) Close() error {
+	var errs []error
+	for _, slot := range v.slots {
+		if slot.loaded != nil {
+			errs = append(errs, slot.loaded.Close())
+		}
 	}
-	return found, err
+	return errors.Join(errs...)
 }

@@ -78,6 +78,7 @@ func (f *inversionFlags) run(cmd *cobra.Command, cfg *Config) error {
 	}
 	f.Own = map[string]string{"steps": fmt.Sprint(f.steps)}
 	inverters := pipeline.NewInverters(l.runtime, l.folder)
+	defer inverters.Close()
 	return f.measure(cmd, cfg, l, func(ctx context.Context, r *eval.Run) (eval.Result, error) {
 		return eval.Inversion(ctx, r, inverters.Of, texts, f.steps)
 	})
