@@ -65,21 +65,23 @@ func refuseCompare(r *Request, _ ModelInfo) error {
 }
 
 func resolveText(r *Request, _ ModelInfo) error {
-	if err := checkPrompt("prompt", r.Prompt); err != nil {
+	if err := CheckPrompt("prompt", r.Prompt); err != nil {
 		return err
 	}
-	return checkText("negative_prompt", r.NegativePrompt)
+	return CheckText("negative_prompt", r.NegativePrompt)
 }
 
-// checkPrompt refuses a text that says nothing, or that checkText refuses.
-func checkPrompt(field, text string) error {
+// CheckPrompt refuses a text that says nothing, or that CheckText refuses.
+func CheckPrompt(field, text string) error {
 	if strings.TrimSpace(text) == "" {
-		return InvalidField(field, "%s is empty: say what the picture should show", field)
+		return InvalidField(field, "%s is empty: write a sentence", field)
 	}
-	return checkText(field, text)
+	return CheckText(field, text)
 }
 
-func checkText(field, text string) error {
+// CheckText refuses a text that is not UTF-8 or too long for a prompt. field
+// names it in the error, which is Invalid.
+func CheckText(field, text string) error {
 	if !utf8.ValidString(text) {
 		return InvalidField(field, "%s is not valid UTF-8", field)
 	}

@@ -52,11 +52,11 @@ func resolvePrompts(r *Request, m ModelInfo) error {
 		return InvalidField("previews", "previews are for a single prompt: leave them out with prompts")
 	}
 	for i, text := range r.Prompts {
-		if err := checkPrompt(fmt.Sprintf("prompts[%d]", i), text); err != nil {
+		if err := CheckPrompt(fmt.Sprintf("prompts[%d]", i), text); err != nil {
 			return err
 		}
 	}
-	return checkText("negative_prompt", r.NegativePrompt)
+	return CheckText("negative_prompt", r.NegativePrompt)
 }
 
 // maxArms is how many encoders one comparison can show.

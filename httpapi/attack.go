@@ -56,7 +56,7 @@ func (s *Server) resolveAttack(req AttackRequest) (AttackRequest, error) {
 		return req, err
 	}
 	req.Model = model.Name
-	if err := checkPrompt("prompt", req.Prompt); err != nil {
+	if err := leafserve.CheckPrompt("prompt", req.Prompt); err != nil {
 		return req, err
 	}
 	against := req.Attack.Against

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
@@ -101,17 +100,9 @@ func checkPrompts(prompts []string) error {
 		return leafserve.InvalidField("prompts", "%d prompts, want 1 to %d", len(prompts), maxPrompts)
 	}
 	for i, p := range prompts {
-		if err := checkLength("prompts", fmt.Sprintf("prompt %d", i), p); err != nil {
+		if err := leafserve.CheckText(fmt.Sprintf("prompts[%d]", i), p); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// checkLength bounds a text; name is what the message calls it.
-func checkLength(field, name, text string) error {
-	if n := utf8.RuneCountInString(text); n > leafserve.MaxPromptRunes {
-		return leafserve.InvalidField(field, "%s has %d characters, the limit is %d", name, n, leafserve.MaxPromptRunes)
 	}
 	return nil
 }

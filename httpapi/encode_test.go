@@ -59,7 +59,7 @@ func TestEncodeBadInput(t *testing.T) {
 	}{
 		{"no prompts", `{}`, "prompts", "1 to 64"},
 		{"65 prompts", `{"prompts":[` + strings.Repeat(`"a",`, 64) + `"a"]}`, "prompts", "65"},
-		{"long prompt", `{"prompts":["a","` + strings.Repeat("a", 4001) + `"]}`, "prompts", "prompt 1 has 4001"},
+		{"long prompt", `{"prompts":["a","` + strings.Repeat("a", 4001) + `"]}`, "prompts[1]", "prompts[1] has 4001"},
 		{"prompt for prompts", `{"prompt":"a"}`, "prompt", "unknown field"},
 		{"text for a list", `{"prompts":"a"}`, "prompts", "an array"},
 		{"unknown encoder", `{"prompts":["a"],"encoder":"x"}`, "encoder", "robust, standard"},

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -80,7 +79,7 @@ func (s *Server) resolveInvert(req InvertRequest) (InvertRequest, error) {
 	case (req.Text == "") == (len(req.Embedding) == 0):
 		return req, leafserve.InvalidField("text", "give a text or an embedding, and not both")
 	case req.Text != "":
-		if err := checkPrompt("text", req.Text); err != nil {
+		if err := leafserve.CheckPrompt("text", req.Text); err != nil {
 			return req, err
 		}
 	case req.Tokens == 0:
@@ -103,12 +102,4 @@ func checkInvertRanges(req InvertRequest, model leafserve.ModelInfo) error {
 		return leafserve.InvalidField("tokens", "tokens is %d, want a whole number from 1 to %d", req.Tokens, limit)
 	}
 	return nil
-}
-
-// checkPrompt says whether a text can be a prompt.
-func checkPrompt(field, text string) error {
-	if strings.TrimSpace(text) == "" {
-		return leafserve.InvalidField(field, "%s is empty: write a sentence", field)
-	}
-	return checkLength(field, field, text)
 }

@@ -3,9 +3,11 @@ package httpapi
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/labstack/echo/v4"
 	"golang.org/x/time/rate"
 
@@ -23,69 +25,91 @@ type Limits struct {
 // DefaultLimits allows a client about one attack of the largest size a minute.
 func DefaultLimits() Limits { return Limits{AtOnce: 4, PerMinute: 20000} }
 
-// clientsKept is how many clients' allowances are remembered before those that
-// are full again are forgotten.
+// clientsKept is how many clients are remembered, those seen last.
 const clientsKept = 10000
 
 // allowance hands out the work that Limits allow.
 type allowance struct {
-	limits Limits
-	slots  chan struct{}
-
+	limits  Limits
 	mu      sync.Mutex
-	clients map[string]*rate.Limiter // by address
+	running int                         // requests that compute
+	clients *lru.Cache[string, *client] // by network
 }
 
-func newAllowance(l Limits) *allowance {
+// client is what one network has taken.
+type client struct {
+	share   *rate.Limiter
+	running int
+}
+
+func newAllowance(l Limits) (*allowance, error) {
 	d := DefaultLimits()
 	l = Limits{cmp.Or(l.AtOnce, d.AtOnce), cmp.Or(l.PerMinute, d.PerMinute)}
-	return &allowance{limits: l, slots: make(chan struct{}, l.AtOnce), clients: map[string]*rate.Limiter{}}
+	clients, err := lru.New[string, *client](clientsKept)
+	return &allowance{limits: l, clients: clients}, err
 }
 
 // take reserves a slot and the reading of texts for the client; release gives
-// the slot back. The error is Invalid for more than a client can ever have and
-// Busy, with the time to wait, for more than it has now.
+// the slot back. One client may have half of the slots. The error is Invalid for
+// more than a client can ever have and Busy, with the time to wait, for more
+// than it has now.
 func (a *allowance) take(c echo.Context, texts int) (release func(), err error) {
 	if texts > a.limits.PerMinute {
 		return nil, leafserve.Errorf(leafserve.Invalid, "this would have the encoder read %d texts, a request may ask for %d: ask for less", texts, a.limits.PerMinute)
 	}
-	select {
-	case a.slots <- struct{}{}:
-	default:
-		return nil, &leafserve.Error{Kind: leafserve.Busy, RetryAfter: time.Second,
-			Err: fmt.Errorf("%d such requests are being computed, which is as many as this server runs at once: try again in a moment", a.limits.AtOnce)}
-	}
-	now := time.Now()
-	r := a.client(c.RealIP()).ReserveN(now, texts)
-	if wait := r.DelayFrom(now); wait > 0 {
-		r.CancelAt(now)
-		<-a.slots
-		return nil, &leafserve.Error{Kind: leafserve.Busy, RetryAfter: wait,
-			Err: fmt.Errorf("your share of %d texts a minute is used up: try again in %v", a.limits.PerMinute, wait.Round(time.Second))}
-	}
-	return func() { <-a.slots }, nil
-}
-
-// client finds the limiter of an address.
-func (a *allowance) client(address string) *rate.Limiter {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if l := a.clients[address]; l != nil {
-		return l
+	who := a.client(c.RealIP())
+	if a.running >= a.limits.AtOnce || who.running >= (a.limits.AtOnce+1)/2 {
+		return nil, &leafserve.Error{Kind: leafserve.Busy, RetryAfter: time.Second,
+			Err: fmt.Errorf("%d such requests are being computed, as many as this server runs at once, or for one client: try again in a moment", a.running)}
 	}
-	if len(a.clients) >= clientsKept {
-		a.forget()
+	if err := a.spend(who, texts); err != nil {
+		return nil, err
 	}
-	l := rate.NewLimiter(rate.Limit(float64(a.limits.PerMinute)/60), a.limits.PerMinute)
-	a.clients[address] = l
-	return l
+	a.running++
+	who.running++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.running--
+		who.running--
+	}, nil
 }
 
-// forget drops clients that have their whole share again.
-func (a *allowance) forget() {
-	for address, l := range a.clients {
-		if l.Tokens() >= float64(a.limits.PerMinute) {
-			delete(a.clients, address)
+// charge takes the reading of texts, which a job will do later, from the
+// client's share; what is more than a whole share costs a whole share.
+func (a *allowance) charge(c echo.Context, texts int) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.spend(a.client(c.RealIP()), min(texts, a.limits.PerMinute))
+}
+
+// spend takes texts from a client's share.
+func (a *allowance) spend(who *client, texts int) error {
+	now := time.Now()
+	r := who.share.ReserveN(now, texts)
+	wait := r.DelayFrom(now)
+	if wait == 0 {
+		return nil
+	}
+	r.CancelAt(now)
+	return &leafserve.Error{Kind: leafserve.Busy, RetryAfter: wait,
+		Err: fmt.Errorf("your share of %d texts a minute is used up: try again in %v", a.limits.PerMinute, wait.Round(time.Second))}
+}
+
+// client finds what an address has taken. Those of an IPv6 network (/64) count
+// as one, since a single host has all of them.
+func (a *allowance) client(address string) *client {
+	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() {
+		if network, err := ip.Prefix(64); err == nil {
+			address = network.String()
 		}
 	}
+	if known, ok := a.clients.Get(address); ok {
+		return known
+	}
+	who := &client{share: rate.NewLimiter(rate.Limit(float64(a.limits.PerMinute)/60), a.limits.PerMinute)}
+	a.clients.Add(address, who)
+	return who
 }

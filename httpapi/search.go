@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
@@ -110,8 +109,6 @@ func (r SearchRequest) check() error {
 		return leafserve.InvalidField("k", "k is %d, want 1 to %d", r.K, maxFound)
 	case r.Text != "" && r.Like != "":
 		return leafserve.InvalidField("like", "q and like are both given: keep one")
-	case !utf8.ValidString(r.Text):
-		return leafserve.InvalidField("q", "q is not valid UTF-8")
 	}
-	return checkLength("q", "q", r.Text)
+	return leafserve.CheckText("q", r.Text)
 }

@@ -134,7 +134,11 @@ func New(cfg Config) (*Server, error) {
 	if len(cfg.Models) == 0 {
 		return nil, errors.New("no model to serve: Config.Models is empty")
 	}
-	s := &Server{cfg: cfg.orDefault(), echo: echo.New(), allowance: newAllowance(cfg.Limits)}
+	allowance, err := newAllowance(cfg.Limits)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg.orDefault(), echo: echo.New(), allowance: allowance}
 	s.echo.IPExtractor = echo.ExtractIPDirect() // headers that name another address can be forged
 	s.stopping, s.endStreams = context.WithCancel(context.Background())
 	s.overdue, s.endWaits = context.WithCancel(context.Background())

@@ -51,8 +51,8 @@ func attackCommand(cfg *Config) *cobra.Command {
 		Example: `  leafserve attack --prompt "a ghost on a yellow background"
   leafserve attack --prompt "a ghost" --attack charmer --edits 2 --against robust`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if strings.TrimSpace(prompt) == "" {
-				return leafserve.InvalidField("prompt", "--prompt is empty: write a sentence")
+			if err := leafserve.CheckPrompt("prompt", prompt); err != nil {
+				return err
 			}
 			a, err := attack.Resolve(f.given(cmd))
 			if err != nil {

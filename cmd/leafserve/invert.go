@@ -20,8 +20,8 @@ func invertCommand(cfg *Config) *cobra.Command {
 		Short:   "Reconstruct a text from its embedding: how much does it give away?",
 		Example: `  leafserve invert --text "a ghost on a yellow background" --encoder robust --steps 1000`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if strings.TrimSpace(r.Text) == "" {
-				return leafserve.InvalidField("text", "--text is empty: write a sentence")
+			if err := leafserve.CheckPrompt("text", r.Text); err != nil {
+				return err
 			}
 			r.Seed = &seed
 			found, err := invertOnce(cmd, cfg, r)
