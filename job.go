@@ -46,7 +46,9 @@ type Job struct {
 	FinishedAt   *time.Time    `json:"finished_at,omitempty"`
 }
 
-// Progress counts denoising steps.
+// Progress counts denoising steps and, of a comparison of a list before them, a
+// step for each 16 prompts attacked (for each arm, with attacked_per_arm). Steps
+// may become fewer when the typos are known, as equal pictures are drawn once.
 type Progress struct {
 	Step  int `json:"step"`
 	Steps int `json:"steps"`
@@ -125,7 +127,7 @@ type StateEvent struct {
 type StepEvent struct {
 	Step  int     `json:"step"` // 1…Steps, finished
 	Steps int     `json:"steps"`
-	ETAMS float64 `json:"eta_ms"` // expected milliseconds to the terminal state
+	ETAMS float64 `json:"eta_ms"` // expected milliseconds to the terminal state; 0 while the typos of a list are looked for
 }
 
 // PreviewEvent is the data of a "preview" event.

@@ -76,8 +76,8 @@ func (c *comparison) draw(ctx context.Context) (leafserve.Timings, error) {
 	var total leafserve.Timings
 	all := c.sheet.drawings
 	size := c.m.batchSize(c.request)
-	batches := (len(all) + size - 1) / size
-	progress := c.m.reporter(ctx, c.request, c.tell)
+	batches := ceilDiv(len(all), size)
+	progress := c.m.reporter(ctx, c.request, c.searched, c.tell)
 	for b := range batches {
 		part := all[b*size : min((b+1)*size, len(all))]
 		reqs, cells := make([]leafserve.Request, len(part)), make([][]string, len(part))

@@ -12,14 +12,15 @@ import (
 
 // comparison is a comparison in the making.
 type comparison struct {
-	m       *Model
-	request leafserve.Request
-	shelf   shelf
-	tell    leafserve.Report
-	start   time.Time
-	judge   *Judge                     // nil where the model has no CLIP
-	typos   [][]leafserve.AttackResult // [cases], of each one for all arms or one an arm
-	sheet   sheet
+	m        *Model
+	request  leafserve.Request
+	shelf    shelf
+	tell     leafserve.Report
+	start    time.Time
+	judge    *Judge                     // nil where the model has no CLIP
+	typos    [][]leafserve.AttackResult // [cases], of each one for all arms or one an arm
+	searched int                        // steps of a list that its search took
+	sheet    sheet
 }
 
 // compare runs a job of kind compare: it looks for the typos, draws every arm's
@@ -51,23 +52,37 @@ func (m *Model) compare(ctx context.Context, r leafserve.Request, shelf shelf, t
 	return result, err
 }
 
+// attackedAtOnce is how many prompts of a list are attacked at a time.
+const attackedAtOnce = 16
+
 // attack finds the typos of all cases, one for all arms or one an arm. That of
-// a single prompt is told at once.
+// a single prompt is told at once; of a list it is told how far the search is.
 func (c *comparison) attack(ctx context.Context) error {
 	prompts, how := c.request.CasePrompts(), *c.request.Attack
 	rivals := []string{how.Against}
 	if c.request.AttackedPerArm && how.Against != "" {
 		rivals = c.request.Arms
 	}
+	steps, err := c.mostSteps(len(rivals))
+	if err != nil {
+		return err
+	}
 	c.typos = make([][]leafserve.AttackResult, len(prompts))
 	for _, against := range rivals {
 		how.Against = against
-		found, err := c.m.Encoders.Attack(ctx, prompts, how, c.request.Arms)
-		if err != nil {
-			return err
-		}
-		for i, typo := range found {
-			c.typos[i] = append(c.typos[i], typo)
+		for first := 0; first < len(prompts); first += attackedAtOnce {
+			part := prompts[first:min(first+attackedAtOnce, len(prompts))]
+			found, err := c.m.Encoders.damage(ctx, part, how, c.request.Arms, *c.request.ClipSkip)
+			if err != nil {
+				return err
+			}
+			for i, typo := range found {
+				c.typos[first+i] = append(c.typos[first+i], typo)
+			}
+			if c.request.Prompts != nil {
+				c.searched++
+				c.tell(leafserve.StepEvent{Step: c.searched, Steps: steps})
+			}
 		}
 	}
 	if c.request.Prompts == nil {
@@ -75,6 +90,22 @@ func (c *comparison) attack(ctx context.Context) error {
 	}
 	return nil
 }
+
+// mostSteps bounds the steps of a list that is searched some times: those of the
+// search, and of drawing as if no two pictures were the same. It is exact once
+// the typos are known (draw), so that the share done never falls.
+func (c *comparison) mostSteps(searches int) (int, error) {
+	schedule, err := c.m.schedule(c.request)
+	if err != nil {
+		return 0, err
+	}
+	cases := len(c.request.CasePrompts())
+	batches := ceilDiv(2*len(c.request.Arms)*cases, c.m.batchSize(c.request))
+	return searches*ceilDiv(cases, attackedAtOnce) + batches*len(schedule.Timesteps), nil
+}
+
+// ceilDiv is a/b, rounded up.
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
 // typo is what case i gives to an arm.
 func (c *comparison) typo(i, arm int) leafserve.AttackResult {

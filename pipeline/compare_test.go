@@ -166,6 +166,72 @@ func TestCompareReports(t *testing.T) {
 	}
 }
 
+// TestCompareListReports: a list moves while its typos are looked for, a step for
+// each 16 prompts of each search, and never goes back, although fewer pictures
+// are drawn than there could be: 34 of 136 are the same.
+func TestCompareListReports(t *testing.T) {
+	m := load(t, leaftest.DefaultModel())
+	m.Info.MaxPixels = 16 * 16 * 16                           // 9 batches of two steps, then 7
+	prompts := slices.Repeat([]string{"an owl", "12 34"}, 17) // of 12 34 no edit is valid
+	for _, tc := range []struct {
+		name    string
+		attack  leafserve.Attack
+		perArm  bool
+		attacks int // steps of the search
+	}{
+		{"one typo for all", leafserve.Attack{Rho: 2}, false, 3},
+		{"one an arm", leafserve.Attack{Rho: 2}, true, 6},
+		{"without a search", leafserve.Attack{Method: "swap"}, true, 3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, _, events := runCompare(t, m, leafserve.Request{Prompts: prompts, Width: ptr(16), Height: ptr(16), Attack: &tc.attack, AttackedPerArm: tc.perArm})
+			share := 0.0
+			for i, event := range events {
+				e := event.(leafserve.StepEvent)
+				want := tc.attacks + 2*7
+				if i < tc.attacks {
+					want = tc.attacks + 2*9
+				}
+				if e.Step != i+1 || e.Steps != want || i < tc.attacks && e.ETAMS != 0 {
+					t.Errorf("event %d is %+v, want %d steps", i, e, want)
+				}
+				if now := float64(e.Step) / float64(e.Steps); now < share {
+					t.Errorf("event %d says %v after %v", i, now, share)
+				} else {
+					share = now
+				}
+			}
+			if len(events) != tc.attacks+2*7 {
+				t.Errorf("%d events, want %d", len(events), tc.attacks+2*7)
+			}
+		})
+	}
+}
+
+// TestCompareClipSkip: the drift is that of the states which the UNet reads, and
+// what leaf reads of hidden is not, so that is refused.
+func TestCompareClipSkip(t *testing.T) {
+	m := load(t, leaftest.DefaultModel())
+	drift := func(skip int) leafserve.Drift {
+		result, _, _ := runCompare(t, m, leafserve.Request{ClipSkip: &skip, Attack: &leafserve.Attack{Method: "manual", Prompt: "a red aplpe on a white background"}})
+		return result.Compare.Attack.Drift["standard"]
+	}
+	whole, skipped := drift(0), drift(1)
+	if skipped.Hidden == whole.Hidden || skipped.HiddenL2 == whole.HiddenL2 || !(skipped.Hidden > 0) {
+		t.Errorf("hidden drift with clip_skip 1 is %v, without %v", skipped.Hidden, whole.Hidden)
+	}
+	if skipped.Pooled != whole.Pooled || skipped.PooledL2 != whole.PooledL2 {
+		t.Errorf("pooled drift with clip_skip 1 is %v, without %v: the UNet does not read it", skipped.Pooled, whole.Pooled)
+	}
+	for objective, ok := range map[string]bool{"pooled": true, "cosine": true, "hidden": false} {
+		_, err := m.ResolveCompare(leafserve.Request{Prompt: apple, ClipSkip: ptr(1), Attack: &leafserve.Attack{Objective: objective}})
+		var bad *leafserve.Error
+		if ok && err != nil || !ok && (!errors.As(err, &bad) || bad.Kind != leafserve.Invalid || bad.Param != "attack.objective") {
+			t.Errorf("objective %s with clip_skip 1: %v", objective, err)
+		}
+	}
+}
+
 // TestCompareRepeats: the same resolved request gives the same figures.
 func TestCompareRepeats(t *testing.T) {
 	m := load(t, leaftest.DefaultModel())

@@ -193,6 +193,9 @@ func (f *Folder) ResolveCompare(req leafserve.Request) (leafserve.Request, error
 	if err != nil {
 		return req, err
 	}
+	if *req.ClipSkip != 0 && req.Attack.Objective == string(textenc.Hidden) {
+		return req, leafserve.InvalidField("attack.objective", "attack.objective hidden reads the states of the last layer, which clip_skip %d keeps from the UNet: choose pooled or cosine, or leave clip_skip out", *req.ClipSkip)
+	}
 	if n := textsRead(req); n > maxTexts {
 		return req, leafserve.InvalidField("attack", "this attack would read %d texts, a comparison may read %d: take fewer prompts or edits, or a smaller rho", n, maxTexts)
 	}

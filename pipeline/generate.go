@@ -182,7 +182,7 @@ func (m *Model) denoise(ctx context.Context, r leafserve.Request, items []item, 
 		} else {
 			noise = draw(part, shape)
 		}
-		before, all := from/size*steps, (len(items)+size-1)/size*steps
+		before, all := from/size*steps, ceilDiv(len(items), size)*steps
 		latent, err := diffusion.Sample(ctx, schedule, m.guide(part, guided(r)), noise, diffusion.Options{
 			Eta:   *r.Eta,
 			Noise: func(shape ...int) tensor.Tensor { return draw(part, shape) },

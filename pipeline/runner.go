@@ -47,7 +47,7 @@ func (m *Model) Runner(store Store) leafserve.Runner {
 
 // pictures runs a job of kind generate.
 func (m *Model) pictures(ctx context.Context, r leafserve.Request, shelf shelf, report leafserve.Report) (leafserve.Result, error) {
-	progress := m.reporter(ctx, r, report)
+	progress := m.reporter(ctx, r, 0, report)
 	first := [][]string{{""}} // only the first picture is shown on the way
 	outs, err := m.Generate(ctx, []leafserve.Request{r}, Options{OnStep: func(s Step) { progress(s, first) }})
 	if err != nil {
@@ -111,12 +111,12 @@ func (m *Model) Files(r leafserve.Request, out Output) ([]File, error) {
 // reporter turns steps into events: how far, how long still, and where the
 // request asks for them previews of the first pictures of the batch: cells has
 // for each the names of the cells that it fills. A preview that fails is left
-// out; the job does not depend on it.
-func (m *Model) reporter(ctx context.Context, r leafserve.Request, report leafserve.Report) func(s Step, cells [][]string) {
+// out; the job does not depend on it. The job has made before steps already.
+func (m *Model) reporter(ctx context.Context, r leafserve.Request, before int, report leafserve.Report) func(s Step, cells [][]string) {
 	start := time.Now()
 	return func(s Step, cells [][]string) {
 		perStep := ms(time.Since(start)) / float64(s.Done)
-		report(leafserve.StepEvent{Step: s.Done, Steps: s.All, ETAMS: perStep * float64(s.All-s.Done)})
+		report(leafserve.StepEvent{Step: before + s.Done, Steps: before + s.All, ETAMS: perStep * float64(s.All-s.Done)})
 		if r.Previews == 0 || s.Done%r.Previews != 0 || s.Done == s.All {
 			return
 		}

@@ -15,6 +15,12 @@ import (
 // mean of the search. leaf and charmer search by the encoder a.Against, whose
 // reading of the clean prompt is the anchor.
 func (e Encoders) Attack(ctx context.Context, prompts []string, a leafserve.Attack, measured []string) ([]leafserve.AttackResult, error) {
+	return e.damage(ctx, prompts, a, measured, 0)
+}
+
+// damage is Attack for a UNet that reads the states before the last skip layers:
+// it is those that drift.
+func (e Encoders) damage(ctx context.Context, prompts []string, a leafserve.Attack, measured []string, skip int) ([]leafserve.AttackResult, error) {
 	start := time.Now()
 	score, err := e.score(ctx, prompts, a)
 	if err != nil {
@@ -32,7 +38,7 @@ func (e Encoders) Attack(ctx context.Context, prompts []string, a leafserve.Atta
 			Candidates: f.Candidates, MS: took, Drift: map[string]leafserve.Drift{},
 		}
 		for _, name := range measured {
-			if err := e.measure(ctx, name, prompts[i], &results[i]); err != nil {
+			if err := e.measure(ctx, name, prompts[i], skip, &results[i]); err != nil {
 				return nil, err
 			}
 		}
@@ -58,13 +64,13 @@ func (e Encoders) score(ctx context.Context, prompts []string, a leafserve.Attac
 }
 
 // measure fills what one encoder makes of a typo.
-func (e Encoders) measure(ctx context.Context, name, clean string, r *leafserve.AttackResult) error {
+func (e Encoders) measure(ctx context.Context, name, clean string, skip int, r *leafserve.AttackResult) error {
 	encoder, err := e.named(name)
 	if err != nil {
 		return err
 	}
 	r.Tokens = leafserve.TokenPair{Clean: publicTokens(encoder.Tokenize(clean)), Attacked: publicTokens(encoder.Tokenize(r.Prompt))}
-	d, err := encoder.Drift(ctx, clean, r.Prompt)
+	d, err := encoder.Drift(ctx, clean, r.Prompt, skip)
 	if err != nil {
 		return err
 	}

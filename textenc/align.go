@@ -38,10 +38,10 @@ type Drift struct {
 }
 
 // Drift compares the embeddings of two texts, which come from the cache where
-// they can.
-func (e *Encoder) Drift(ctx context.Context, clean, damaged string) (Drift, error) {
+// they can. skip is Encode's: a UNet that reads earlier states has another Hidden.
+func (e *Encoder) Drift(ctx context.Context, clean, damaged string, skip int) (Drift, error) {
 	prompts := []Prompt{e.Tokenize(clean), e.Tokenize(damaged)}
-	out, err := e.Encode(ctx, prompts, 0)
+	out, err := e.Encode(ctx, prompts, skip)
 	if err != nil {
 		return Drift{}, err
 	}

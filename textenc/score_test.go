@@ -389,7 +389,7 @@ func TestPackGraphFails(t *testing.T) {
 func TestDrift(t *testing.T) {
 	standard, robust := towers["default"](t), towers["default robust"](t)
 	drift := func(e *Encoder, clean, damaged string) Drift {
-		d, err := e.Drift(context.Background(), clean, damaged)
+		d, err := e.Drift(context.Background(), clean, damaged, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -414,7 +414,7 @@ func TestDrift(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := standard.Drift(ended, clean, typo); !errors.Is(err, context.Canceled) {
+	if _, err := standard.Drift(ended, clean, typo, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("Drift = %v, want it to be canceled", err)
 	}
 }
