@@ -13,7 +13,7 @@ import (
 const htmlType = "text/html; charset=utf-8"
 
 func (s *Server) compare(c echo.Context) error {
-	return s.takeOrder(c, work{"compare", s.resolveCompare, comparisonType, seedComparison, s.sendComparison})
+	return s.takeOrder(c, work{"compare", s.resolveCompare, s.cfg.CompareCost, comparisonType, seedComparison, s.sendComparison})
 }
 
 // resolveCompare keeps the server's limit and asks the model.

@@ -2,9 +2,11 @@ package httpapi_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"path"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -14,8 +16,9 @@ import (
 	"leafserve/httpapi"
 )
 
-// comparing makes a server take comparisons.
+// comparing makes a server take comparisons, which cost 100 texts an edit.
 func comparing(cfg *httpapi.Config) {
+	cfg.CompareCost = func(r leafserve.Request) int { return 100 * r.Attack.Edits }
 	cfg.ResolveCompare = func(r leafserve.Request) (leafserve.Request, error) { return r.ResolveCompare(model, attack.Resolve) }
 }
 
@@ -166,6 +169,90 @@ func TestCompareIdempotency(t *testing.T) {
 	given := parse[leafserve.Job](t, w.do("POST", "/compare", `{"prompt":"an owl","attack":{"seed":3,"edits":2}}`, "Idempotency-Key: k2"))
 	if a := given.Request.Attack; *a.Seed != 3 || a.Edits != 2 {
 		t.Errorf("attack became %+v", a)
+	}
+}
+
+// TestCompareLimits: a comparison takes its texts from the client's share, but
+// none of the slots, and a job that is there already costs nothing more.
+func TestCompareLimits(t *testing.T) {
+	w := startComparing(t, withAttack, func(c *httpapi.Config) { c.Limits = httpapi.Limits{AtOnce: 1, PerMinute: 250} })
+	const two = `{"prompt":"an owl","attack":{"edits":2}}`
+	first := w.do("POST", "/compare", two, "Idempotency-Key: k1")
+	if first.status != http.StatusOK {
+		t.Fatalf("within the share: %d %s", first.status, first.body)
+	}
+	r := w.do("POST", "/compare", two)
+	wantError(t, r, http.StatusTooManyRequests, "", "250 texts a minute")
+	if r.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	wantError(t, w.do("POST", "/attack", two), http.StatusTooManyRequests, "", "250 texts a minute")
+	wantError(t, w.do("POST", "/compare", two, "Idempotency-Key: k2"), http.StatusTooManyRequests, "", "250 texts a minute")
+	again := w.do("POST", "/compare", two, "Idempotency-Key: k1")
+	if again.status != http.StatusOK || again.header.Get("X-Job-Id") != first.header.Get("X-Job-Id") {
+		t.Errorf("the same key again: %d %s", again.status, again.body)
+	}
+	wantError(t, w.do("POST", "/compare", owl, "Idempotency-Key: k1"), http.StatusConflict, "", "idempotency key")
+	if r := w.do("POST", "/encode", `{"prompts":["a"]}`); r.status != http.StatusOK {
+		t.Errorf("what is left of the share is refused: %d %s", r.status, r.body)
+	}
+}
+
+// TestCompareHoldsNoSlot: a comparison that runs leaves the slots of those who
+// wait for an answer alone.
+func TestCompareHoldsNoSlot(t *testing.T) {
+	h := newHeld()
+	w := start(t, h.run, comparing, func(c *httpapi.Config) { c.Limits.AtOnce = 1 })
+	w.do("POST", "/compare", owl, "Prefer: respond-async")
+	<-h.started
+	if r := w.do("POST", "/encode", `{"prompts":["a"]}`); r.status != http.StatusOK {
+		t.Errorf("beside a comparison: %d %s", r.status, r.body)
+	}
+	close(h.release)
+}
+
+// TestCompareInline: with b64_json the bytes are in the cells, too.
+func TestCompareInline(t *testing.T) {
+	folders := make(chan *gallery.Folder, 1)
+	w := start(t, func(_ context.Context, job leafserve.Job, _ leafserve.Report) (leafserve.Result, error) {
+		folder := <-folders
+		folders <- folder
+		images := make([]leafserve.Image, 2)
+		for i := range images {
+			name := fmt.Sprintf("%s-%d.png", strings.ToLower(job.ID), i)
+			if err := folder.Put(name, fmt.Appendf(nil, "picture %d", i)); err != nil {
+				return leafserve.Result{}, err
+			}
+			images[i].URL = "/images/" + name
+		}
+		one := leafserve.Case{Arms: map[string]leafserve.Arm{"robust": {Clean: leafserve.Cell{Image: images[0]}, Attacked: leafserve.Cell{Image: images[1]}}}}
+		if job.Request.Prompts != nil {
+			return leafserve.Result{Images: images, Compare: &leafserve.Comparison{Cases: []leafserve.Case{one}}}, nil
+		}
+		return leafserve.Result{Images: images, Compare: &leafserve.Comparison{Case: &one}}, nil
+	}, comparing)
+	folders <- w.pictures
+	for _, tc := range []struct{ name, body, clean, attacked string }{
+		{"one prompt", `{"prompt":"a","response":"b64_json"}`, "picture 0", "picture 1"},
+		{"a list", `{"prompts":["a"],"response":"b64_json"}`, "picture 0", "picture 1"},
+		{"by URL", `{"prompt":"a"}`, "", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			job := parse[leafserve.Job](t, w.do("POST", "/compare", tc.body))
+			one := job.Compare.Case
+			if one == nil {
+				one = &job.Compare.Cases[0]
+			}
+			for cell, want := range map[leafserve.Cell]string{one.Arms["robust"].Clean: tc.clean, one.Arms["robust"].Attacked: tc.attacked} {
+				if got, err := base64.StdEncoding.DecodeString(cell.Image.B64JSON); err != nil || string(got) != want {
+					t.Errorf("%s has %q, %v, want %q", cell.Image.URL, got, err, want)
+				}
+			}
+			read := parse[leafserve.Job](t, w.do("GET", "/jobs/"+job.ID, ""))
+			if !reflect.DeepEqual(read.Compare, job.Compare) || !reflect.DeepEqual(read.Images, job.Images) {
+				t.Errorf("GET /jobs gives other pictures than POST /compare")
+			}
+		})
 	}
 }
 

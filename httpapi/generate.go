@@ -24,6 +24,8 @@ type work struct {
 	kind string // of the job
 	// resolve checks a request and fills in what was not given.
 	resolve func(leafserve.Request) (leafserve.Request, error)
+	// cost is how many texts a client is charged for a job; nil for none.
+	cost func(leafserve.Request) int
 	// media picks the answer's media type by the Accept header.
 	media func(http.Header, *leafserve.Request) (string, error)
 	// seed puts a seed wherever a request leaves one to chance.
@@ -42,13 +44,16 @@ type order struct {
 }
 
 func (s *Server) generate(c echo.Context) error {
-	return s.takeOrder(c, work{"generate", s.cfg.Resolve, pictureType, seedPictures, s.sendFirst})
+	return s.takeOrder(c, work{"generate", s.cfg.Resolve, nil, pictureType, seedPictures, s.sendFirst})
 }
 
 // takeOrder makes a job of the request and answers with it, or with what it made.
 func (s *Server) takeOrder(c echo.Context, w work) error {
 	o, err := s.bindOrder(c, w)
 	if err != nil {
+		return err
+	}
+	if err := s.chargeOrder(c, o); err != nil {
 		return err
 	}
 	ctx := c.Request().Context()
@@ -64,6 +69,19 @@ func (s *Server) takeOrder(c echo.Context, w work) error {
 		return err
 	}
 	return s.renderJob(c, job, o)
+}
+
+// chargeOrder takes what an order costs from its client's share, once: a key
+// that was seen before finds the job that was paid then.
+func (s *Server) chargeOrder(c echo.Context, o order) error {
+	if o.cost == nil {
+		return nil
+	}
+	seen, err := s.cfg.Jobs.Seen(c.Request().Context(), o.key)
+	if err != nil || seen {
+		return err
+	}
+	return s.allowance.charge(c, o.cost(o.request))
 }
 
 // bindOrder reads, checks and completes the request.

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -84,20 +85,48 @@ func (s *Server) sendStored(c echo.Context, url, media string) error {
 }
 
 // inlinePictures puts the bytes into the images of a job whose request asked
-// for that. The error is of the first picture that cannot be read.
+// for that, and into the cells of its comparison. The error is of the first
+// picture that cannot be read.
 func (s *Server) inlinePictures(job leafserve.Job) (leafserve.Job, error) {
 	if job.Request.Response != "b64_json" {
 		return job, nil
 	}
 	job.Images = slices.Clone(job.Images)
-	for i := range job.Images {
-		data, err := s.readStored(job.Images[i].URL)
+	texts := map[string]string{} // base64, by URL
+	for i, img := range job.Images {
+		data, err := s.readStored(img.URL)
 		if err != nil {
 			return job, err
 		}
-		job.Images[i].B64JSON = base64.StdEncoding.EncodeToString(data)
+		texts[img.URL] = base64.StdEncoding.EncodeToString(data)
+		job.Images[i].B64JSON = texts[img.URL]
+	}
+	if job.Compare != nil {
+		job.Compare = inlineCells(*job.Compare, texts)
 	}
 	return job, nil
+}
+
+// inlineCells is a comparison with the bytes in its cells, which show pictures
+// that texts has by URL.
+func inlineCells(c leafserve.Comparison, texts map[string]string) *leafserve.Comparison {
+	inline := func(one leafserve.Case) leafserve.Case {
+		one.Arms = maps.Clone(one.Arms)
+		for name, arm := range one.Arms {
+			arm.Clean.Image.B64JSON = texts[arm.Clean.Image.URL]
+			arm.Attacked.Image.B64JSON = texts[arm.Attacked.Image.URL]
+			one.Arms[name] = arm
+		}
+		return one
+	}
+	if c.Case != nil {
+		c.Case = new(inline(*c.Case))
+	}
+	c.Cases = slices.Clone(c.Cases)
+	for i, one := range c.Cases {
+		c.Cases[i] = inline(one)
+	}
+	return &c
 }
 
 func (s *Server) readStored(url string) ([]byte, error) {

@@ -25,6 +25,8 @@ type Jobs interface {
 	// Enqueue stores a resolved request. A key seen before with the same
 	// request gives the job of then; "" is no key.
 	Enqueue(ctx context.Context, req leafserve.Request, kind, idempotencyKey string) (leafserve.Job, error)
+	// Seen says whether Enqueue would find a job, of whatever request, by a key.
+	Seen(ctx context.Context, idempotencyKey string) (bool, error)
 	// Job gives a job as it stands.
 	Job(ctx context.Context, id string) (leafserve.Job, error)
 	// List gives jobs, newest first, and the cursor of the next page, "" at the
@@ -63,8 +65,10 @@ type Config struct {
 	// fills in what was not given (Request.Resolve and the names of schedulers,
 	// sigmas and noise sources). The error is Invalid and names the field. Required.
 	Resolve func(leafserve.Request) (leafserve.Request, error)
-	// ResolveCompare is Resolve for a comparison. Required by POST /compare.
+	// ResolveCompare is Resolve for a comparison; CompareCost says how many texts
+	// the encoder would read for a resolved one. Required by POST /compare.
 	ResolveCompare func(leafserve.Request) (leafserve.Request, error)
+	CompareCost    func(leafserve.Request) int
 	// Encode runs a text encoder; it gives a tensor for each wanted output, all
 	// that the model has when none is named. Required.
 	Encode func(context.Context, EncodeRequest) (map[string]tensor.Tensor, error)

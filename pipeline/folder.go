@@ -196,7 +196,7 @@ func (f *Folder) ResolveCompare(req leafserve.Request) (leafserve.Request, error
 	if *req.ClipSkip != 0 && req.Attack.Objective == string(textenc.Hidden) {
 		return req, leafserve.InvalidField("attack.objective", "attack.objective hidden reads the states of the last layer, which clip_skip %d keeps from the UNet: choose pooled or cosine, or leave clip_skip out", *req.ClipSkip)
 	}
-	if n := textsRead(req); n > maxTexts {
+	if n := TextsRead(req); n > maxTexts {
 		return req, leafserve.InvalidField("attack", "this attack would read %d texts, a comparison may read %d: take fewer prompts or edits, or a smaller rho", n, maxTexts)
 	}
 	return f.resolveNames(req)
@@ -206,8 +206,8 @@ func (f *Folder) ResolveCompare(req leafserve.Request) (leafserve.Request, error
 // read: some minutes of two cores for the built-in model.
 const maxTexts = 1_000_000
 
-// textsRead bounds how many texts the attack of a resolved comparison reads.
-func textsRead(req leafserve.Request) int {
+// TextsRead bounds how many texts the attack of a resolved comparison reads.
+func TextsRead(req leafserve.Request) int {
 	n := 0
 	for _, prompt := range req.CasePrompts() {
 		n += attack.Cost(prompt, *req.Attack)

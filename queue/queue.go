@@ -116,6 +116,19 @@ func (q *Queue) Enqueue(ctx context.Context, req leafserve.Request, opt EnqueueO
 	return job, nil
 }
 
+// Seen says whether Enqueue would find a job, of whatever request, by an
+// idempotency key; never by "".
+func (q *Queue) Seen(ctx context.Context, key string) (bool, error) {
+	if key == "" {
+		return false, nil
+	}
+	n, err := q.client.Exists(ctx, q.keys.idem+digest([]byte(key))).Result()
+	if err != nil {
+		return false, q.away(ctx, "look for an idempotency key", err)
+	}
+	return n > 0, nil
+}
+
 // idempotency gives the hashes of key, which may be of any length and bytes,
 // and of what it stands for.
 func idempotency(job leafserve.Job, key string) (keyHash, body string, err error) {

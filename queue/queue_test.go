@@ -159,10 +159,19 @@ func testIdempotency(t *testing.T, b *rig) {
 	enqueue := func(key, prompt string) (leafserve.Job, error) {
 		return b.Enqueue(t.Context(), ask(prompt), EnqueueOptions{IdempotencyKey: key})
 	}
+	seen := func(key string, want bool) {
+		t.Helper()
+		if got, err := b.Seen(t.Context(), key); err != nil || got != want {
+			t.Errorf("Seen(%q) = %t, %v, want %t", key, got, err, want)
+		}
+	}
+	seen("key", false)
 	one, err := enqueue("key", "prompt")
 	if err != nil {
 		t.Fatal(err)
 	}
+	seen("key", true)
+	seen("", false)
 	if two, err := enqueue("key", "prompt"); err != nil || two.ID != one.ID {
 		t.Errorf("the same again = %v, %v, want job %s", two.ID, err, one.ID)
 	}
@@ -176,6 +185,7 @@ func testIdempotency(t *testing.T, b *rig) {
 		t.Errorf("the same after the end = %v, %v, want the job that succeeded", done, err)
 	}
 	b.age(t, 25*time.Hour)
+	seen("key", false)
 	if fresh, err := enqueue("key", "another prompt"); err != nil || fresh.ID == one.ID {
 		t.Errorf("after expiry = %v, %v, want a new job", fresh.ID, err)
 	}

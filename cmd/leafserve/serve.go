@@ -134,6 +134,7 @@ func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Ser
 		Models:         []leafserve.ModelInfo{s.folder.Info},
 		Resolve:        s.folder.Resolve,
 		ResolveCompare: s.folder.ResolveCompare,
+		CompareCost:    pipeline.TextsRead,
 		Encode:         s.encode,
 		ResolveAttack:  resolveAttack,
 		AttackCost:     attack.Cost,
