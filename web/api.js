@@ -2,7 +2,7 @@
 
 /* Seeds go up to 2^64-1 but JavaScript's numbers are exact only to 2^53: long integers are kept as strings of digits. */
 const STRING_OR_LONG_INTEGER = /"[^"\\]*(?:\\.[^"\\]*)*"|(?<![\d.])\d{16,}(?![\d.eE])/g;
-const parse = text => JSON.parse(text.replace(STRING_OR_LONG_INTEGER, m => m[0] === '"' ? m : `"${m}"`));
+export const parse = text => JSON.parse(text.replace(STRING_OR_LONG_INTEGER, m => m[0] === '"' ? m : `"${m}"`));
 /** In JSON a quote inside a string is always escaped, so "seed": can only be a key. */
 export const encode = data => JSON.stringify(data).replace(/("seeds?":)("\d+"|\[[\d",]+\])/g, (_, key, v) => key + v.replaceAll('"', ''));
 

@@ -3,7 +3,7 @@
    tokens.js shows tokens, gallery.js the stored pictures. */
 import { $, button, countdown, fill, h, keep, kept, message, say, sleep, toast } from './dom.js';
 import { ApiError, ask, encode, events, getJSON } from './api.js';
-import { address, fieldOf, known, readAddress, readSettings, request, tell, useModels, whyNoBreak, writeAddress } from './settings.js';
+import { address, again, fieldOf, known, readAddress, readSettings, request, tell, useModels, whyNoBreak, writeAddress } from './settings.js';
 import { hideBanner, tryNow, waitForServer, watchConnection } from './connection.js';
 import { emptyView, isLive, singleView, thumbView } from './views.js';
 import { compareView, listView } from './compare.js';
@@ -13,6 +13,7 @@ import { find, offerGallery, offerReaders, showGallery } from './gallery.js';
 const jobs = new Map(); // id → entry { job, ui, view, thumb, last, stop }: the jobs of this tab
 let current = null;     // id of the job on show
 let wanted = null;      // id of the address's job while the server is asked for it
+let opened = address(); // the address that was followed last
 
 function track(job) {
   if (jobs.has(job.id)) return;
@@ -47,7 +48,7 @@ function ended({ state, compare, error }) {
 /** Writes the form and the job on show into the address. */
 function writePlace() {
   const id = wanted ?? current, kind = jobs.get(id)?.job.kind;
-  writeAddress(id, wanted ? address().get('verb') : kind === 'compare' && 'break');
+  writeAddress(id, wanted ? opened.get('verb') : kind === 'compare' && 'break', opened.get('job') === id && opened.get('r'));
 }
 
 /** Puts a job on show; null is the empty page. Only this one has an event stream: a browser opens six connections a host. */
@@ -195,21 +196,20 @@ async function open(id) {
   if (!id || jobs.has(id)) return show(id);
   show(null);
   wanted = id;
+  writePlace();
   for (let tries = 0; wanted === id; tries++) {
     try {
       track(await getJSON('/jobs/' + id));
       if (wanted === id) show(id);
     } catch (error) {
-      if (error.gone) return expired();
+      if (error.gone) return wanted === id && expired(again(opened));
       await waitForServer(error, tries);
     }
   }
 }
-function expired() {
-  const verb = address().get('verb') === 'break' ? 'compare' : 'generate';
-  const again = $('prompt').value && button('Make it again', () => submit(verb));
-  fill($('result'), h('article', { class: 'card' }, message('This result is no longer kept',
-    again ? 'The prompt, the seed and the settings are above, and the same seed gives the same picture again.' : 'The link holds no prompt, so it cannot be made again.', false, again)));
+function expired({ kind, request, text }) {
+  const none = !request.prompt && 'The link holds no prompt, so it cannot be made again.';
+  fill($('result'), h('article', { class: 'card' }, message('This result is no longer kept', none || text, false, !none && button('Make it again', () => submit(kind, request)))));
   say('This result is no longer kept.');
 }
 
@@ -242,8 +242,9 @@ function route() {
   $(gallery ? 'nav-make' : 'nav-gallery').removeAttribute('aria-current');
   document.title = gallery ? 'Gallery · leafserve' : 'leafserve';
   if (gallery) return showGallery();
+  opened = address();
   readAddress();
-  open(address().get('job'));
+  open(opened.get('job'));
 }
 async function start() {
   setTheme(THEMES.find(t => t === kept(localStorage, 'theme')) ?? 'system');

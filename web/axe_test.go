@@ -9,6 +9,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"leafserve"
 	"leafserve/internal/leaftest/browser"
 )
 
@@ -127,6 +128,12 @@ func TestTypoAccessible(t *testing.T) {
 	startBreak(s, p, owlPrompt).compared(owl(), [2]float64{0.9, 0.9}, bothHeld, true)
 	p.WaitText(".verdict", "little")
 	clean("typo both held")
+	long, typo := strings.Repeat("w", 77), strings.Repeat("w", 76)+"x"
+	cut := owl()
+	cut.Prompt, cut.Tokens = typo, leafserve.TokenPair{Clean: runeTokens([]rune(long)), Attacked: runeTokens([]rune(typo))}
+	startBreak(s, p, long).compared(cut, [2]float64{0.9, 0.9}, bothHeld, true)
+	p.WaitText(".panel .warn", "Prompt cut")
+	clean("typo cut")
 	startBreak(s, p, owlPrompt)
 	p.Click("Cancel")
 	p.WaitText("#result", "Cancelled")

@@ -2,6 +2,7 @@
 import { button, clip, fill, h, plural, say, time } from './dom.js';
 import { factList, isLive, outcomeView, pictureView, progressView, save, shareButtons } from './views.js';
 import { tokenPair } from './tokens.js';
+import { modelOf } from './settings.js';
 
 const HELD_AT = 0.8; // likeness from which an encoder counts as having held
 const armsOf = job => job.request.arms?.length ? job.request.arms : ['standard', 'robust'];
@@ -26,6 +27,10 @@ function foundText({ method, candidates, ms, edits }) {
   const codes = alike.map(e => ` “${e.to}” is U+${e.to.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}.`);
   return (method === 'manual' ? 'Your own typo.' : `Found by ${FOUND_BY[method] ?? method}: ${plural(candidates, 'candidate', 'candidates')} tried in ${time(ms)}.`) + codes.join('');
 }
+function noneText({ candidates }, { constraint = 'strict' }) {
+  if (!candidates) return 'No typo of this kind is possible here: the prompt has no letter for it.';
+  return `No typo is allowed here: ${plural(candidates, 'candidate was', 'candidates were')} tried, and the rule “${constraint}” refused all.`;
+}
 /** The prompt, its edit as soon as it is known, and what there is to say where no edit was allowed. */
 function editView({ job }) {
   const root = h('div', { class: 'edit' });
@@ -36,8 +41,8 @@ function editView({ job }) {
     shown = now;
     const none = a && a.method !== 'manual' && !a.edits.length;
     fill(root, diffLine(a && !none ? a.diff : [{ t: 'same', s: job.request.prompt }]),
-      none && h('p', { class: 'note' }, `No typo is allowed here: ${plural(a.candidates, 'candidate was', 'candidates were')} tried, and the rule “${job.request.attack.constraint ?? 'strict'}” refused all. The pictures are of the prompt as it is.`));
-    if (a) say(none ? 'No typo is allowed here.' : 'Typo found: ' + clip(a.prompt));
+      none && h('p', { class: 'note' }, noneText(a, job.request.attack), ' The pictures are of the prompt as it is.'));
+    if (a) say(none ? `No typo is ${a.candidates ? 'allowed' : 'possible'} here.` : 'Typo found: ' + clip(a.prompt));
   } };
 }
 const attackOf = job => job.compare?.attack ?? job.attack;
@@ -123,7 +128,7 @@ export function compareView(entry, act) {
     head.parentNode.hidden = ended;
     const damaged = a && a.prompt !== job.request.prompt;
     drift.root.hidden = found.hidden = !damaged;
-    if (damaged && !found.firstChild) fill(found, h('h2', {}, 'How the words fall into tokens'), tokenPair(a.tokens), h('p', { class: 'note' }, foundText(a)));
+    if (damaged && !found.firstChild) fill(found, h('h2', {}, 'How the words fall into tokens'), tokenPair(a.tokens, modelOf(job.request.model)?.context ?? 77), h('p', { class: 'note' }, foundText(a)));
     if (!c || share.firstChild) return;
     fill(head, verdictView(c.verdict));
     fill(share, CHANCY.includes(a.method) && button('Another typo', () => anotherTypo(job, act)), shareButtons(job), files(c));

@@ -1,6 +1,6 @@
 /* The form and the address: what the next request will say, and links to what was made. */
 import { $, clip, fill, h } from './dom.js';
-import { encode } from './api.js';
+import { encode, parse } from './api.js';
 
 /* Ids of the fields. A picture's are named as in a request; a typo's stand for keys of its "attack" object. */
 const PICTURE = ['model', 'encoder', 'seed', 'steps', 'guidance_scale', 'width', 'height', 'n', 'negative_prompt'];
@@ -69,23 +69,24 @@ function tellTypo(name, edits) {
 }
 
 /** What the form asks for. Wrong values are sent as they are: the server says what is wrong with them. */
-export function request(kind) {
-  const r = { prompt: $('prompt').value, previews: 5, ...values(PICTURE) };
-  return kind === 'generate' ? r : typoOf(r);
+export function request(kind, valueOf = inForm) {
+  const r = { prompt: valueOf('prompt'), previews: 5, ...values(PICTURE, valueOf) };
+  return kind === 'generate' ? r : typoOf(r, valueOf);
 }
+const inForm = f => $(f).value;
 /** The comparison that the form asks for, of the picture that r asks for. */
-export function typoOf(r) {
-  const { encoder, n, seeds, ...rest } = r, method = $('method').value;
+export function typoOf(r, valueOf = inForm) {
+  const { encoder, n, seeds, ...rest } = r, method = valueOf('method');
   const attack = { method };
-  for (const [f, v] of Object.entries(values(METHODS[method].heeds))) attack[TYPO[f]] = v;
+  for (const [f, v] of Object.entries(values(METHODS[method].heeds, valueOf))) attack[TYPO[f]] = v;
   if (attack.against !== EACH) return { ...rest, attack };
   delete attack.against;
   return { ...rest, attack, attacked_per_arm: true };
 }
-function values(fields) {
+function values(fields, valueOf) {
   const r = {};
   for (const f of fields) {
-    const v = f === 'own' ? $(f).value : $(f).value.trim();
+    const v = f === 'own' ? valueOf(f) : valueOf(f).trim();
     if (v) r[f] = NUMBERS.includes(f) ? Number(v) : f.endsWith('seed') && /^\d+$/.test(v) ? String(BigInt(v)) : v;
   }
   return r;
@@ -98,14 +99,15 @@ export function fieldOf(param) {
 
 /** The address keeps everything in its fragment, so that prompts reach neither a log nor a Referer. */
 export const address = () => new URLSearchParams(location.hash.slice(1));
-/** Writes the form and the job on show into the address and into the link that leads back here from the gallery. */
-export function writeAddress(job, verb) {
+/** Writes the form, the job on show and the rest of its link into the address and into the link that leads back here from the gallery. */
+export function writeAddress(job, verb, rest) {
   if (!known()) return; // the settings of the address are not in the form yet
   const p = new URLSearchParams();
   if ($('prompt').value) p.set('p', $('prompt').value);
   for (const f of FIELDS) if ($(f).value && $(f).value !== defaults[f]) p.set(f, $(f).value);
   if (job && verb) p.set('verb', verb);
   if (job) p.set('job', job);
+  if (job && rest) p.set('r', rest);
   $('nav-make').href = '#' + p;
   if (!$('view-make').hidden) history.replaceState(null, '', '#' + p);
 }
@@ -120,7 +122,13 @@ export function readSettings() {
   if (!METHODS[$('method').value]) $('method').value = defaults.method;
   tell();
 }
-/** A link shows the job while the server keeps it, and afterwards still makes the same again. */
+
+/* A link has a parameter for every field of the form, and in "r" what else the request says, as JSON. */
+const MOST = 2000; // characters of r
+/** Keys that r does not set: the prompt, which has its own parameter, and those that change no picture. */
+const APART = ['prompt', 'prompts', 'previews', 'response', 'priority', 'webhook_url'];
+const pick = (object, want) => Object.fromEntries(Object.entries(object).filter(([k, v]) => !APART.includes(k) && want(k, v)));
+/** A link shows the job while the server keeps it, and afterwards still makes the same again; if that takes too long a link, it only shows the job. */
 export function link(job) {
   const r = job.request, p = new URLSearchParams({ p: r.prompt });
   for (const f of PICTURE) if (r[f] != null) p.set(f, r[f]);
@@ -128,7 +136,39 @@ export function link(job) {
   if (r.attacked_per_arm) p.set('against', EACH);
   if (r.attack) p.set('verb', 'break');
   p.set('job', job.id);
-  return location.href.split('#')[0] + '#' + p;
+  const rest = encode(unsaid(r, said(p)));
+  if (rest !== '{}') p.set('r', rest);
+  return location.href.split('#')[0] + '#' + (rest.length > MOST ? new URLSearchParams({ job: job.id }) : p);
+}
+/** What a resolved request says beyond the parameters of its link; said is what those say. */
+function unsaid(r, said) {
+  const beyond = (a = {}, b = {}) => pick(a, (k, v) => encode({ [k]: v }) !== encode({ [k]: b[k] }));
+  const { attack, ...rest } = beyond(r, { n: 1, ...said }), typo = beyond(r.attack, said.attack);
+  return Object.keys(typo).length ? { ...rest, attack: typo } : rest;
+}
+const kindOf = p => p.get('verb') === 'break' ? 'compare' : 'generate';
+/** The request that the parameters of a link say, without r. */
+function said(p) {
+  const method = Object.hasOwn(METHODS, p.get('method')) ? p.get('method') : 'leaf';
+  return request(kindOf(p), f => f === 'method' ? method : p.get(f === 'prompt' ? 'p' : f) ?? '');
+}
+/** What r says, or null where it is broken. */
+function restOf(p) {
+  const text = p.get('r') ?? '{}';
+  try {
+    const rest = text.length <= MOST && parse(text);
+    return rest && typeof rest === 'object' && !Array.isArray(rest) ? pick(rest, () => true) : null;
+  } catch { return null; }
+}
+/** How to make again what a link shows, and in words how like it that will be. The request is read from the link, not from the form, which cannot hold all of it. */
+export function again(p) {
+  const r = said(p), rest = restOf(p), whole = { ...r, ...rest };
+  if (r.attack) whole.attack = { ...r.attack, ...rest?.attack };
+  const seeded = (whole.seed ?? whole.seeds) && (!r.attack || whole.attack.seed != null || !METHODS[r.attack.method].heeds.includes('typo_seed'));
+  const text = !rest ? 'A part of the link is broken and was left out: what is made again may differ.'
+    : !seeded ? 'The link holds no seed, so making it again gives another result.'
+    : 'The link holds the prompt, the seed and the settings, so making it again gives the same.' + (p.has('r') ? ' Some of them have no field above; “Make it again” uses all.' : '');
+  return { kind: kindOf(p), request: whole, text };
 }
 /** The command that does the same: it saves the picture, or the report of the comparison. */
 export function curl(job) {

@@ -18,6 +18,8 @@ func TestTypo(t *testing.T) {
 		{"breaks a prompt with progress", "", breaksPrompt},
 		{"four verdicts", "", fourVerdicts},
 		{"no valid edit", "", noValidEdit},
+		{"no possible edit", "", impossibleTypo},
+		{"longer than the context", "", cutComparison},
 		{"model that cannot judge", "", unjudged},
 		{"figures at the threshold", "", threshold},
 		{"look-alike letter", "", lookAlike},
