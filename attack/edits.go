@@ -47,6 +47,25 @@ func (t *sentence) edited(e edit) string {
 	return t.s[:t.off[e.at]] + e.put + t.s[t.off[e.at+e.cut]:]
 }
 
+// leftmost gives the edit that makes the same text as e and stands first: in a
+// run of one character it does not matter which is deleted, or where another is
+// inserted. Slot edits that make the same text have the same leftmost edit.
+func (t *sentence) leftmost(e edit) edit {
+	moved := e.put // the character that is inserted or deleted
+	switch {
+	case e.none():
+		return edit{}
+	case e.cut == 1 && e.put == del:
+		moved = t.sub(e.at, e.at+1)
+	case e.cut != 0:
+		return e
+	}
+	for e.at > 0 && t.sub(e.at-1, e.at) == moved {
+		e.at--
+	}
+	return e
+}
+
 // slotEdit puts symbol (del or one character) into a slot of t.
 func (t *sentence) slotEdit(slot int, symbol string) edit {
 	e := edit{at: slot / 2, cut: slot % 2, put: symbol}

@@ -2,6 +2,7 @@ package attack
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
@@ -245,6 +246,100 @@ func TestSentencesDrawApart(t *testing.T) {
 	}
 }
 
+// TestLeftmost: slot edits make the same text if they have the same leftmost
+// edit, and only then.
+func TestLeftmost(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for _, s := range []string{"", "a", "aaaa", "aabbb", "  a  ", "猫猫a猫", randomSentence(rng, 4), randomSentence(rng, 8)} {
+		text := newSentence(s)
+		edits, texts := map[string]edit{}, map[edit]string{}
+		for slot := range text.slots() {
+			for _, symbol := range symbols([]rune("ab 猫e")) {
+				e := text.slotEdit(slot, symbol)
+				after, first := text.edited(e), text.leftmost(e)
+				if got := text.edited(first); got != after {
+					t.Fatalf("leftmost(%+v) of %q makes %q, want %q", e, s, got, after)
+				}
+				if other, ok := edits[after]; ok && other != first {
+					t.Errorf("%q becomes %q by %+v and by %+v", s, after, other, first)
+				}
+				if other, ok := texts[first]; ok && other != after {
+					t.Errorf("%+v of %q stands for %q and %q", first, s, other, after)
+				}
+				edits[after], texts[first] = first, after
+			}
+		}
+	}
+}
+
+// TestLongTextsAreAskedInParts: a call holds 16 MiB of text at most, also of one
+// sentence; where its texts are cut apart does not depend on other sentences, and
+// the edit is the naive search's.
+func TestLongTextsAreAskedInParts(t *testing.T) {
+	long := strings.Repeat("a cat on a blue background, ", 143)[:4000]
+	cfg := Config{Method: Charmer, Edits: 1, Rho: 1, Constraint: None, Dictionary: lexicon.English()}
+	run := func(sentences ...string) (found []Result, parts []int) {
+		score := func(ctx context.Context, texts []string, owner []int) ([]float64, error) {
+			bytes, mine := 0, 0
+			for i, text := range texts {
+				bytes += len(text)
+				if owner[i] == len(sentences)-1 {
+					mine++
+				}
+			}
+			if bytes > maxBytes {
+				t.Errorf("a call has %d bytes, want %d at most", bytes, maxBytes)
+			}
+			if mine > 0 {
+				parts = append(parts, mine)
+			}
+			return hashScore(1<<31)(ctx, texts, make([]int, len(texts)))
+		}
+		found, err := Run(t.Context(), sentences, score, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found, parts
+	}
+	alone, parts := run(long)
+	if len(parts) < 3 {
+		t.Errorf("8,001 texts of 4 kB came in calls of %v", parts)
+	}
+	if want := naive(long, 0, hashScore(1<<31), cfg); alone[0].Prompt != want {
+		t.Errorf("Run(%.20q…) has edits %+v, the naive search makes another", long, alone[0].Edits)
+	}
+	together, parts2 := run("a dog", long[:3000], long)
+	if !slices.Equal(parts2, parts) || together[2].Prompt != alone[0].Prompt {
+		t.Errorf("beside others: calls of %v, edits %+v, alone %v, %+v", parts2, together[2].Edits, parts, alone[0].Edits)
+	}
+}
+
+// ending is a context that is canceled when its Err is called for the last time.
+type ending struct {
+	context.Context
+	left int
+}
+
+func (c *ending) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestCancelReachesTheCheck: candidates are not all checked before a cancel is
+// seen.
+func TestCancelReachesTheCheck(t *testing.T) {
+	cfg := Config{Method: Charmer, Edits: 1, Rho: 1, Constraint: NoIncrease}
+	never := func(context.Context, []string, []int) ([]float64, error) {
+		t.Error("asked after a cancel")
+		return nil, context.Canceled
+	}
+	if _, err := Run(&ending{t.Context(), 50}, []string{strings.Repeat("🐱", 100)}, never, cfg); !errors.Is(err, context.Canceled) {
+		t.Errorf("Run = %v, want it to be canceled", err)
+	}
+}
+
 // TestFitting: no request makes candidates that fill the memory.
 func TestFitting(t *testing.T) {
 	victims := func(n, length int) []*victim {
@@ -262,9 +357,9 @@ func TestFitting(t *testing.T) {
 		want      int
 	}{
 		{"leaf, short", Leaf, 50, 256, 60, 256},
-		{"leaf, long", Leaf, 200, 256, 4000, 83},
-		{"charmer, short", Charmer, 20, 256, 60, 256},
-		{"charmer, long", Charmer, 20, 256, 4000, 2},
+		{"leaf, long", Leaf, 200, 400, 4000, 327},
+		{"charmer, short", Charmer, 20, 256, 60, 34},
+		{"charmer, long", Charmer, 20, 256, 4000, 8},
 		{"charmer, brute force", Charmer, 1 << 62, 256, 4000, 1},
 		{"empty", Leaf, 50, 3, 0, 3},
 	} {

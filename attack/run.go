@@ -28,10 +28,11 @@ type Result struct {
 }
 
 // Run damages every sentence and gives one Result a sentence. It calls score,
-// which only leaf and charmer need, once a stage for all sentences together
-// (batches of them, where the candidates are over 64 MiB of text) and never
-// twice for the same text of a sentence. It wraps score's and ctx's errors; all
-// others are Invalid and name the field of the request.
+// which only leaf and charmer need, once a stage for all sentences together, more
+// often where there are over 65,536 candidates or 16 MiB of text, and in one
+// round never twice for the same text of a sentence. It holds no more text than a
+// call does, and forgets a round's scores when the edit is made. It wraps score's
+// and ctx's errors; all others are Invalid and name the field of the request.
 func Run(ctx context.Context, sentences []string, score Score, cfg Config) ([]Result, error) {
 	if err := cfg.check(sentences); err != nil {
 		return nil, err

@@ -195,23 +195,33 @@ func TestRunIsPinned(t *testing.T) {
 	}
 }
 
-// TestRunAsksOnce: one call a stage, and no text of a sentence twice.
+// TestRunAsksOnce: one call a stage, and no text of a sentence twice in a round,
+// nor the text that a round starts from if it has a score.
 func TestRunAsksOnce(t *testing.T) {
-	calls, asked := 0, map[string]bool{}
-	score := func(ctx context.Context, texts []string, owner []int) ([]float64, error) {
+	calls, texts, asked := 0, 0, map[string]bool{}
+	clean := map[string]bool{}
+	score := func(ctx context.Context, asks []string, owner []int) ([]float64, error) {
+		if calls%2 == 0 {
+			clear(asked)
+		}
 		calls++
-		for i, text := range texts {
+		for i, text := range asks {
 			key := string(rune('0'+owner[i])) + text
-			if asked[key] {
+			if asked[key] || clean[key] {
 				t.Errorf("%q of sentence %d asked again", text, owner[i])
 			}
 			asked[key] = true
 		}
-		return rarity(ctx, texts, owner)
+		texts += len(asks)
+		return rarity(ctx, asks, owner)
+	}
+	starts := func(sentence int, text string, _ float64) bool {
+		clean[string(rune('0'+sentence))+text] = true
+		return false
 	}
 	prompts := []string{"a cat on a blue background", "a dog on a red background", "a cat on a blue background"}
 	results, err := attack.Run(context.Background(), prompts, score, attack.Config{
-		Method: attack.Leaf, Edits: 3, Rho: 50, Constraint: attack.NoIncrease, Seed: 1,
+		Method: attack.Leaf, Edits: 3, Rho: 50, Constraint: attack.NoIncrease, Seed: 1, Stop: starts,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -219,8 +229,8 @@ func TestRunAsksOnce(t *testing.T) {
 	if calls != 6 {
 		t.Errorf("%d calls of the score, want 6", calls)
 	}
-	if n := results[0].Scored + results[1].Scored + results[2].Scored; n != len(asked) {
-		t.Errorf("Scored says %d texts, %d were asked about", n, len(asked))
+	if n := results[0].Scored + results[1].Scored + results[2].Scored; n != texts {
+		t.Errorf("Scored says %d texts, %d were asked about", n, texts)
 	}
 	if results[0].Candidates != 300 || results[0].Valid >= 300 || results[0].Scored > results[0].Valid+1 {
 		t.Errorf("Candidates, Valid, Scored = %d, %d, %d", results[0].Candidates, results[0].Valid, results[0].Scored)
