@@ -65,5 +65,7 @@ func invertOnce(cmd *cobra.Command, cfg *Config, r httpapi.InvertRequest) (httpa
 	}
 	bar := newBar(cmd, cfg, "searching")
 	defer bar.done()
-	return reconstruct(cmd.Context(), pipeline.NewInverters(rt, folder), r, func(step int, _ []float64) { bar.set(step, r.Steps) })
+	inverters := pipeline.NewInverters(rt, folder)
+	defer inverters.Close()
+	return reconstruct(cmd.Context(), inverters, r, func(step int, _ []float64) { bar.set(step, r.Steps) })
 }
