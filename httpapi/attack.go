@@ -3,8 +3,6 @@ package httpapi
 import (
 	"cmp"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -51,11 +49,6 @@ func (s *Server) attack(c echo.Context) error {
 
 // resolveAttack checks a request and fills in what was not given.
 func (s *Server) resolveAttack(req AttackRequest) (AttackRequest, error) {
-	model, err := s.model(req.Model)
-	if err != nil {
-		return req, err
-	}
-	req.Model = model.Name
 	if err := leafserve.CheckPrompt("prompt", req.Prompt); err != nil {
 		return req, err
 	}
@@ -63,20 +56,14 @@ func (s *Server) resolveAttack(req AttackRequest) (AttackRequest, error) {
 	if req.Encoder != "" && against != "" && req.Encoder != against {
 		return req, leafserve.InvalidField("encoder", "encoder and attack.against name two encoders: keep one")
 	}
+	var err error
 	if req.Attack, err = s.cfg.ResolveAttack(req.Prompt, req.Attack); err != nil {
 		return req, err
 	}
 	if req.Attack.Against != "" { // the method reads an encoder
 		req.Attack.Against = cmp.Or(req.Encoder, req.Attack.Against)
 	}
-	req.Encoder = cmp.Or(req.Attack.Against, req.Encoder, model.DefaultEncoder)
-	return req, checkEncoder(model, req.Encoder)
-}
-
-// checkEncoder says whether the model has an encoder.
-func checkEncoder(m leafserve.ModelInfo, name string) error {
-	if slices.Contains(m.Encoders, name) {
-		return nil
-	}
-	return leafserve.InvalidField("encoder", "model %s has no encoder %.64q, it has: %s", m.Name, name, strings.Join(m.Encoders, ", "))
+	model, encoder, err := s.encoderOf(req.Model, cmp.Or(req.Attack.Against, req.Encoder))
+	req.Model, req.Encoder = model.Name, encoder
+	return req, err
 }

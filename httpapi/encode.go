@@ -73,17 +73,11 @@ func (s *Server) encode(c echo.Context) error {
 
 // resolveEncode checks a request and fills in model and encoder.
 func (s *Server) resolveEncode(req EncodeRequest) (EncodeRequest, error) {
-	model, err := s.model(req.Model)
+	model, encoder, err := s.encoderOf(req.Model, req.Encoder)
 	if err != nil {
 		return req, err
 	}
-	req.Model = model.Name
-	if req.Encoder == "" {
-		req.Encoder = model.DefaultEncoder
-	}
-	if err := checkEncoder(model, req.Encoder); err != nil {
-		return req, err
-	}
+	req.Model, req.Encoder = model.Name, encoder
 	for _, name := range req.Outputs {
 		if !slices.Contains(outputs, name) {
 			return req, leafserve.InvalidField("outputs", "no output %.64q, there is: %s", name, strings.Join(outputs, ", "))

@@ -16,7 +16,7 @@ import (
 
 // firstBeat is when a listener hears from us at the latest, so that it knows it
 // is connected.
-const firstBeat = 100 * time.Millisecond
+const firstBeat = time.Second
 
 // streamEvents sends a job's events as they happen, those after Last-Event-ID
 // first, and ends after done. A listener that already has done gets 204, which

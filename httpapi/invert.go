@@ -64,17 +64,11 @@ func (s *Server) invert(c echo.Context) error {
 // resolveInvert checks a request and fills in what was not given; the number of
 // tokens of a text is left to the tokenizer.
 func (s *Server) resolveInvert(req InvertRequest) (InvertRequest, error) {
-	model, err := s.model(req.Model)
+	model, encoder, err := s.encoderOf(req.Model, req.Encoder)
 	if err != nil {
 		return req, err
 	}
-	req.Model = model.Name
-	if req.Encoder == "" {
-		req.Encoder = model.DefaultEncoder
-	}
-	if err := checkEncoder(model, req.Encoder); err != nil {
-		return req, err
-	}
+	req.Model, req.Encoder = model.Name, encoder
 	switch {
 	case (req.Text == "") == (len(req.Embedding) == 0):
 		return req, leafserve.InvalidField("text", "give a text or an embedding, and not both")

@@ -84,17 +84,11 @@ func (s *Server) resolveSearch(query url.Values) (SearchRequest, error) {
 			return req, leafserve.InvalidField(name, "there is no parameter %.64q, there is: %s", name, strings.Join(searchParams, ", "))
 		}
 	}
-	model, err := s.model(query.Get("model"))
+	model, encoder, err := s.encoderOf(query.Get("model"), req.Encoder)
 	if err != nil {
 		return req, err
 	}
-	req.Model = model.Name
-	if req.Encoder == "" {
-		req.Encoder = model.DefaultEncoder
-	}
-	if err := checkEncoder(model, req.Encoder); err != nil {
-		return req, err
-	}
+	req.Model, req.Encoder = model.Name, encoder
 	if query.Has("k") {
 		if req.K, err = wholeNumber("k", query.Get("k")); err != nil {
 			return req, err
