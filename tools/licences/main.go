@@ -33,6 +33,9 @@ var kinds = []struct{ name, words string }{
 	{"MIT", "Permission is hereby granted, free of charge"},
 	{"Unlicense", "free and unencumbered software released into the public domain"},
 	{"ISC", "Permission to use, copy, modify, and/or distribute this software for any purpose"},
+	{"FTL", "The FreeType License, which is similar to the original BSD license"},
+	{"MPL-2.0", "Mozilla Public License, version 2.0"},
+	{"CC-BY-4.0", "Creative Commons Attribution 4.0 International Public License"},
 }
 
 // module is a part of the program that others wrote.
