@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // eachToken cuts one blank-separated word into tokens as NLTK's word_tokenize
@@ -16,6 +17,11 @@ func eachToken(word string, next rune, yield func(token string)) {
 		yield(word)
 		return
 	}
+	cutToken(word, next, yield)
+}
+
+// cutToken is eachToken by the rules.
+func cutToken(word string, next rune, yield func(token string)) {
 	c := newCutter(word)
 	c.startingQuotes()
 	c.periods(next)
@@ -31,16 +37,24 @@ func eachToken(word string, next rune, yield func(token string)) {
 	}
 }
 
-// plain says that no rule cuts word: ASCII letters, not a contraction.
+// plain says that no rule cuts word: it has none of their signs, and no
+// contraction. A long word in another script is, or a row of emoji.
 func plain(word string) bool {
-	for i := range len(word) {
-		if c := word[i]; c < 'a' || c > 'z' {
+	for _, r := range word {
+		if r < utf8.RuneSelf && !isWord(r) || r <= lastSign && strings.ContainsRune("«»‘’“”„\u2012\u2013\u2014\u2015", r) {
 			return false
 		}
 	}
-	_, contraction := contracted[word]
-	return !contraction
+	for contraction := range contracted {
+		if strings.Contains(word, contraction) {
+			return false
+		}
+	}
+	return true
 }
+
+// lastSign is the highest character that a rule names.
+const lastSign = '„'
 
 // cutter marks where a word is to be cut. The rules are those of the Penn
 // Treebank script as NLTK has them, in NLTK's order: later ones see the blanks
@@ -63,7 +77,7 @@ func (c *cutter) apart(from, to int) { c.cut[from], c.cut[to] = true, true }
 // each cuts around every character of set.
 func (c *cutter) each(set string) {
 	for i, r := range c.text {
-		if strings.ContainsRune(set, r) {
+		if r <= lastSign && strings.ContainsRune(set, r) {
 			c.apart(i, i+1)
 		}
 	}
@@ -258,8 +272,8 @@ var contracted = map[string]int{
 }
 
 func (c *cutter) contractions() {
-	for i := range c.text {
-		if i > 0 && isWord(c.text[i-1]) && !c.cut[i] {
+	for i, r := range c.text {
+		if r >= utf8.RuneSelf || i > 0 && isWord(c.text[i-1]) && !c.cut[i] {
 			continue
 		}
 		for word, middle := range contracted {

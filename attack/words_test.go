@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"compress/gzip"
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -97,4 +98,41 @@ func TestTokensAsNLTK(t *testing.T) {
 // unquoted leaves out quotes, which NLTK renames.
 func unquoted(tokens []string) []string {
 	return slices.DeleteFunc(slices.Clone(tokens), func(s string) bool { return strings.Trim(s, "`'\"") == "" })
+}
+
+// TestPlainWords: the rules would not cut a word that is plain.
+func TestPlainWords(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	pieces := append([]string{"cannot", "gimme", "x", "7", "_", "é", "猫", "🐱", "’", "—", "…", "„", "\u0301"}, parts...)
+	plains := 0
+	for range 20000 {
+		var word string
+		for range 1 + rng.IntN(4) {
+			word += strings.Join(strings.FieldsFunc(strings.ToLower(pieces[rng.IntN(len(pieces))]), isSpace), "")
+		}
+		if word == "" || !plain(word) {
+			continue
+		}
+		plains++
+		for _, next := range []rune{0, 'a', '.', '\''} {
+			var got []string
+			cutToken(word, next, func(token string) { got = append(got, token) })
+			if !slices.Equal(got, []string{word}) {
+				t.Fatalf("%q is plain, but before %q the rules make %q", word, next, got)
+			}
+		}
+	}
+	if plains < 2000 {
+		t.Errorf("only %d words were plain", plains)
+	}
+	for _, word := range []string{"cannot", "🐱cannot", "don't", "“a", "a—b", "a.", "--"} {
+		if plain(word) {
+			t.Errorf("%q is plain", word)
+		}
+	}
+	for _, word := range []string{"cat", "猫", strings.Repeat("🐱", 5), "a🐱b", "3d"} {
+		if !plain(word) {
+			t.Errorf("%q is not plain", word)
+		}
+	}
 }
