@@ -1,5 +1,10 @@
 package textenc
 
+import (
+	"math"
+	"slices"
+)
+
 // bpe is byte-pair encoding (Sennrich et al. 2016) over the bytes of a word,
 // as CLIP has it: the last byte of a word is a piece of its own kind.
 // It is read-only after loading.
@@ -7,6 +12,7 @@ type bpe struct {
 	merges map[uint64]merge // by pairKey
 	inside [256]int32       // id of each byte but a word's last
 	last   [256]int32       // id of each byte as a word's last
+	onward [][]int32        // by id: ranks of the merges with it as the left half, rising; nil if merges are not in order
 }
 
 // merge says what a pair of neighbours becomes; the lowest rank goes first.
@@ -14,6 +20,27 @@ type merge struct{ rank, id int32 }
 
 func pairKey(left, right int32) uint64 {
 	return uint64(uint32(left))<<32 | uint64(uint32(right))
+}
+
+// setOnward fills onward from merges of pieces below n. Merges are in order if
+// each comes after those that make its halves, as training leaves them.
+func (b *bpe) setOnward(n int) {
+	made := make([]int32, n) // rank of the last merge that makes a piece
+	for _, m := range b.merges {
+		made[m.id] = max(made[m.id], m.rank)
+	}
+	onward := make([][]int32, n)
+	for pair, m := range b.merges {
+		left, right := pair>>32, pair&math.MaxUint32
+		if m.rank <= max(made[left], made[right]) {
+			return
+		}
+		onward[left] = append(onward[left], m.rank)
+	}
+	for _, ranks := range onward {
+		slices.Sort(ranks)
+	}
+	b.onward = onward
 }
 
 // splitter cuts one word at a time. Its memory is reused, so it belongs to one
@@ -31,7 +58,7 @@ type symbol struct{ id, prev, next int32 }
 // split appends the ids of word's pieces to ids. Merges go by rank, equal ones
 // from left to right, in O(n log n) for n bytes. word is not empty.
 func (s *splitter) split(ids []int32, word string) []int32 {
-	s.start(word)
+	s.start(word, &s.last)
 	for len(s.queue) > 0 {
 		rank, at := s.queue.pop()
 		// The pair that was queued is gone if either half was joined since; a
@@ -46,14 +73,64 @@ func (s *splitter) split(ids []int32, word string) []int32 {
 	return ids
 }
 
-// start makes a symbol of each byte and queues the pairs that can merge.
-func (s *splitter) start(word string) {
+// splitOpen appends those first pieces of a longer word, of which word is a
+// beginning, that are the same however it goes on.
+//
+// What follows can change pieces only by a merge with the last one that is
+// certain, the edge. The edge is lost when the lowest rank comes up at which it is
+// the left half of any merge, as if the right half were there. Then the piece
+// before it is the edge, from that rank on: lower ones came before, with a
+// neighbour that was certain, and what the unknown neighbour has become since was
+// made at that rank or a higher one, so that merges with it have higher ranks.
+func (s *splitter) splitOpen(ids []int32, word string) []int32 {
+	if s.onward == nil {
+		return ids
+	}
+	s.start(word, &s.inside)
+	edge, lost := int32(len(word)-1), int32(-1)
+	for len(s.queue) > 0 {
+		rank, at := s.queue.pop()
+		edge, lost = s.retreat(edge, lost, rank)
+		m, ok := s.mergeAt(at)
+		if !ok || m.rank != rank || at >= edge {
+			continue
+		}
+		if s.symbols[at].next == edge {
+			edge = at
+		}
+		s.join(at, m.id)
+	}
+	edge, _ = s.retreat(edge, lost, math.MaxInt32)
+	for at := int32(0); 0 <= at && at <= edge; at = s.symbols[at].next {
+		ids = append(ids, s.symbols[at].id)
+	}
+	return ids
+}
+
+// retreat moves the edge of splitOpen, -1 if nothing is certain, to where it is
+// when merges of that rank begin; lost is the rank at which the edge was lost
+// last.
+func (s *splitter) retreat(edge, lost, rank int32) (int32, int32) {
+	for edge >= 0 {
+		ranks := s.onward[s.symbols[edge].id]
+		next, _ := slices.BinarySearch(ranks, lost+1)
+		if next == len(ranks) || ranks[next] >= rank {
+			break
+		}
+		edge, lost = s.symbols[edge].prev, ranks[next]
+	}
+	return edge, lost
+}
+
+// start makes a symbol of each byte, of the last one as last has it, and queues
+// the pairs that can merge.
+func (s *splitter) start(word string, last *[256]int32) {
 	s.symbols = s.symbols[:0]
 	end := len(word) - 1
 	for i := range end {
 		s.symbols = append(s.symbols, symbol{s.inside[word[i]], int32(i) - 1, int32(i) + 1})
 	}
-	s.symbols = append(s.symbols, symbol{s.last[word[end]], int32(end) - 1, -1})
+	s.symbols = append(s.symbols, symbol{last[word[end]], int32(end) - 1, -1})
 	for i := range end {
 		s.offer(int32(i))
 	}

@@ -79,6 +79,7 @@ func NewTokenizer(vocab, merges io.Reader, cfg TokenizerConfig) (*Tokenizer, err
 	if t.merges, err = readMerges(merges, ids); err != nil {
 		return nil, err
 	}
+	t.setOnward(len(t.pieces))
 	if err := t.configure(ids, cfg); err != nil {
 		return nil, err
 	}

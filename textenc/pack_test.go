@@ -132,7 +132,7 @@ func FuzzCutter(f *testing.F) {
 		at = max(0, min(at, len(text)))
 		for _, tok := range []*Tokenizer{plain, bang} {
 			cut := tok.newCutter()
-			for _, s := range []string{text, text[:at] + edit + text[at:], text[at:], text} {
+			for _, s := range []string{text, text[:at] + edit + text[at:], text[at:], text, strings.Repeat(text, 1+800/(len(text)+1)) + edit + text} {
 				e := tok.Encode(s)
 				ids, _ := tok.Window(e)
 				if w := cut.window(s); !slices.Equal(w.ids, ids) {

@@ -45,10 +45,11 @@ type Anchor struct {
 func (e *Encoder) Embed(ctx context.Context, texts []string) (tensor.Tensor, error) {
 	out := tensor.New(len(texts), e.embedWidth())
 	var all batch
-	for i, w := range e.windows(texts) {
-		all.add(i, 0, e.sequence(w, Pooled))
+	err := e.windows(ctx, texts, func(i int, w window) { all.add(i, 0, e.sequence(w, Pooled)) })
+	if err != nil {
+		return out, err
 	}
-	err := e.each(ctx, all, Pooled, func(text int, row func(int) []float32) {
+	err = e.each(ctx, all, Pooled, func(text int, row func(int) []float32) {
 		copy(rowOf(out, text), row(0))
 	})
 	return out, err
@@ -61,14 +62,16 @@ func (e *Encoder) embedWidth() int {
 	return e.Config.Width
 }
 
-// windows tokenizes texts.
-func (e *Encoder) windows(texts []string) []window {
+// windows tokenizes texts one after the other. It ends with ctx's error.
+func (e *Encoder) windows(ctx context.Context, texts []string, found func(text int, w window)) error {
 	c := e.tokenizer.newCutter()
-	out := make([]window, len(texts))
 	for i, text := range texts {
-		out[i] = c.window(text)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		found(i, c.window(text))
 	}
-	return out
+	return nil
 }
 
 // Anchors encodes the clean texts, for Scores of this or of another encoder of
@@ -132,17 +135,25 @@ func (s *scorer) score(ctx context.Context, texts []string, owner []int) ([]floa
 	if err := s.check(texts, owner); err != nil {
 		return nil, err
 	}
-	windows := s.e.windows(texts)
 	keys, fresh := make([]string, len(texts)), batch{}
-	for i, w := range windows {
+	windows := map[string]window{} // of fresh, by key
+	err := s.e.windows(ctx, texts, func(i int, w window) {
 		sequence := s.e.sequence(w, s.objective)
-		keys[i] = sequenceKey(owner[i], sequence)
-		if _, ok := s.recall(keys[i]); !ok {
+		key := sequenceKey(owner[i], sequence)
+		keys[i] = key
+		if _, ok := windows[key]; ok {
+			return
+		}
+		if _, ok := s.recall(key); !ok {
+			windows[key] = w
 			fresh.add(i, owner[i], sequence)
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
-	err := s.e.each(ctx, fresh, s.objective, func(text int, row func(int) []float32) {
-		s.remember(keys[text], s.anchors[owner[text]].distance(windows[text], row))
+	err = s.e.each(ctx, fresh, s.objective, func(text int, row func(int) []float32) {
+		s.remember(keys[text], s.anchors[owner[text]].distance(windows[keys[text]], row))
 	})
 	if err != nil {
 		return nil, err

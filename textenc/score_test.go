@@ -137,7 +137,7 @@ func TestEmbedEqualsEncode(t *testing.T) {
 func plainScores(t *testing.T, e, frozen *Encoder, o Objective, texts []string, owner []int) []float64 {
 	t.Helper()
 	clean := encode(t, frozen, 0, captions...)
-	from, to := frozen.windows(captions), e.windows(texts)
+	from, to := windows(t, frozen, captions), windows(t, e, texts)
 	scores := make([]float64, len(texts))
 	for i, em := range encode(t, e, 0, texts...) {
 		a, b := clean[owner[i]], em
@@ -155,6 +155,16 @@ func plainScores(t *testing.T, e, frozen *Encoder, o Objective, texts []string, 
 		}
 	}
 	return scores
+}
+
+// windows are those of Encode and Window.
+func windows(t *testing.T, e *Encoder, texts []string) []window {
+	t.Helper()
+	var out []window
+	for _, text := range texts {
+		out = append(out, e.tokenizer.windowOf(e.Tokenize(text).IDs))
+	}
+	return out
 }
 
 func squares(a, b []float32) float64 {
