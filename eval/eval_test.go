@@ -314,7 +314,7 @@ func TestResult(t *testing.T) {
 	if err := json.Unmarshal(raw, &stored); err != nil || stored.Table() != table {
 		t.Errorf("results.json does not hold the result: %v\n%s", err, raw)
 	}
-	for _, name := range []string{"accuracy.png", "text---image.png", "clean-only.png"} {
+	for _, name := range []string{"accuracy.png", "text-image.png", "clean-only.png"} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -90,14 +91,13 @@ func (r Result) Write(dir string) error {
 	return errors.Join(errs...)
 }
 
-// fileName makes a figure's name one for a file.
+// between is what stands between the words of a figure's name.
+var between = regexp.MustCompile(`[^a-z0-9]+`)
+
+// fileName makes a figure's name one for a file: "100 × CLIPScore" is
+// 100-clipscore.
 func fileName(figure string) string {
-	return strings.Map(func(c rune) rune {
-		if c == ' ' || c == '/' || c == '→' {
-			return '-'
-		}
-		return c
-	}, figure)
+	return strings.Trim(between.ReplaceAllString(strings.ToLower(figure), "-"), "-")
 }
 
 // figures lists the figures in order.
