@@ -21,10 +21,13 @@ const (
 	Manual    = "manual"    // by a person
 )
 
+// hidden is the objective whose texts cost more.
+const hidden = "hidden"
+
 var (
 	methods     = []string{Leaf, Charmer, Random, Keyboard, Swap, Homoglyph, Manual}
 	constraints = []string{Strict, NoIncrease, None}
-	objectives  = []string{"pooled", "cosine", "hidden"}
+	objectives  = []string{"pooled", "cosine", hidden}
 )
 
 // Config says how Run edits.

@@ -46,3 +46,17 @@ func TestCost(t *testing.T) {
 		})
 	}
 }
+
+// TestCostOfHidden: a text of hidden takes the time of several of the others.
+func TestCostOfHidden(t *testing.T) {
+	for _, method := range []string{Leaf, Charmer} {
+		a := leafserve.Attack{Method: method, Edits: 2, Rho: 20}
+		cost := map[string]int{}
+		for _, a.Objective = range objectives {
+			cost[a.Objective] = Cost("a small cat on a mat", a)
+		}
+		if cost["pooled"] == 0 || cost["cosine"] != cost["pooled"] || cost["hidden"] != 8*cost["pooled"] {
+			t.Errorf("%s: Cost is %v, want hidden eight times the others", method, cost)
+		}
+	}
+}
