@@ -64,16 +64,15 @@ func (m *Model) health(ctx context.Context, r leafserve.Request) *leafserve.Heal
 // it takes, which words fall apart or look misspelled, and how far one random
 // typo would move it (the mean of typoDraws, the same for the same prompt).
 func (e Encoders) Health(ctx context.Context, encoder, prompt string) (leafserve.Health, error) {
-	enc := e[encoder]
-	if enc == nil {
-		return leafserve.Health{}, leafserve.InvalidField("encoder", "no encoder %q is loaded", encoder)
+	enc, err := e.named(encoder)
+	if err != nil {
+		return leafserve.Health{}, err
 	}
 	_, fixes := lexicon.English().Correct(prompt)
 	h := leafserve.Health{
 		Tokens: len(enc.Tokenize(prompt).Tokens) + 2, Limit: enc.Config.Context,
 		Words: oddWords(enc, prompt, fixes), Damaged: len(fixes) > 0,
 	}
-	var err error
 	h.Fragility, err = fragility(ctx, enc, prompt)
 	return h, err
 }

@@ -93,9 +93,9 @@ func (e Encoders) Close() error {
 // pooled [n,D] and, where the model has a projection, projected [n,P]; outputs
 // picks some of them by name, all if empty.
 func (e Encoders) Encode(ctx context.Context, encoder string, prompts, outputs []string, clipSkip int) (map[string]tensor.Tensor, error) {
-	enc := e[encoder]
-	if enc == nil {
-		return nil, leafserve.InvalidField("encoder", "no encoder %q is loaded", encoder)
+	enc, err := e.named(encoder)
+	if err != nil {
+		return nil, err
 	}
 	tokenized := make([]textenc.Prompt, len(prompts))
 	for i, p := range prompts {

@@ -76,7 +76,7 @@ func TestEncodersEncodeErrors(t *testing.T) {
 		outputs       []string
 		param, says   string
 	}{
-		{"unknown encoder", "robust", nil, "encoder", `no encoder "robust" is loaded`},
+		{"unknown encoder", "robust", nil, "encoder", `there is no encoder "robust"`},
 		{"no projection", "standard", []string{"hidden", "projected"}, "outputs", "has no projection"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

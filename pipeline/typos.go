@@ -2,6 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"leafserve"
@@ -83,5 +86,5 @@ func (e Encoders) named(name string) (*textenc.Encoder, error) {
 	if encoder := e[name]; encoder != nil {
 		return encoder, nil
 	}
-	return nil, leafserve.InvalidField("encoder", "no encoder %q is loaded", name)
+	return nil, leafserve.InvalidField("encoder", "there is no encoder %q, there is: %s", name, strings.Join(slices.Sorted(maps.Keys(e)), ", "))
 }

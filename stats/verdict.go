@@ -77,6 +77,14 @@ func VerdictOf(c leafserve.Case, arms []string) leafserve.Verdict {
 	return driftVerdict(what, n, []leafserve.Case{c}, arms)
 }
 
+// whyNone says which rule may be to blame.
+func whyNone(c leafserve.Case) string {
+	if rule := c.Attack.Attack.Constraint; rule == "strict" {
+		return " The constraint strict allows only edits that break an English word: try constraint none."
+	}
+	return ""
+}
+
 func noTypoVerdict(c leafserve.Case, tested, baseline string) leafserve.Verdict {
 	v := leafserve.Verdict{Tag: "No typo found"}
 	switch {
@@ -85,7 +93,7 @@ func noTypoVerdict(c leafserve.Case, tested, baseline string) leafserve.Verdict 
 	case !unharmed(c, baseline):
 		v.Text = fmt.Sprintf("The attack found no valid typo for the %s encoder here, so the two cannot be compared.", tested)
 	default:
-		v.Text = "The attack found no valid typo for this prompt: there is nothing to compare."
+		v.Text = "The attack found no valid typo for this prompt: there is nothing to compare." + whyNone(c)
 	}
 	return v
 }

@@ -69,7 +69,7 @@ func attackCommand(cfg *Config) *cobra.Command {
 					leafserve.AttackResult
 				}{prompt, a, found})
 			}
-			return printAttack(cmd.OutOrStdout(), found)
+			return printAttack(cmd.OutOrStdout(), a, found)
 		},
 	}
 	modelFlags(cmd, cfg)
@@ -102,11 +102,14 @@ func attackOnce(cmd *cobra.Command, cfg *Config, prompt string, a leafserve.Atta
 }
 
 // printAttack shows a typo: the text, what was edited, how far each encoder moved.
-func printAttack(w io.Writer, r leafserve.AttackResult) error {
+func printAttack(w io.Writer, a leafserve.Attack, r leafserve.AttackResult) error {
 	var b strings.Builder
 	fmt.Fprintln(&b, r.Prompt)
 	if len(r.Edits) == 0 {
 		fmt.Fprintln(&b, "  no edit is both valid and worse than none: the prompt stays as it is")
+		if a.Constraint == attack.Strict {
+			fmt.Fprintln(&b, "  the constraint strict allows only edits that break an English word: try --constraint none")
+		}
 	}
 	for _, e := range r.Edits {
 		fmt.Fprintf(&b, "  %s at %d: %q to %q\n", e.Op, e.At, e.From, e.To)
@@ -114,7 +117,11 @@ func printAttack(w io.Writer, r leafserve.AttackResult) error {
 	for _, name := range slices.Sorted(maps.Keys(r.Drift)) {
 		fmt.Fprintf(&b, "  drift of %s: whole prompt %.3f, word by word %.3f\n", name, r.Drift[name].Pooled, r.Drift[name].Hidden)
 	}
-	fmt.Fprintf(&b, "  %d candidates in %.0f ms\n", r.Candidates, r.MS)
+	fmt.Fprintf(&b, "  %d candidates in %.0f ms", r.Candidates, r.MS)
+	if a.Seed != nil {
+		fmt.Fprintf(&b, ", --attack-seed %d gives the same", *a.Seed)
+	}
+	fmt.Fprintln(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
