@@ -6,8 +6,6 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +14,6 @@ import (
 	"leafserve/onnx"
 	"leafserve/ort"
 	"leafserve/tensor"
-	"leafserve/weights"
 )
 
 // gradRow is an op, or a few, whose derivatives are compared with finite
@@ -121,7 +118,7 @@ func testLayerNorm(t *testing.T, seen map[string]bool) {
 	params := map[string]tensor.Tensor{"n.weight": uniform(7, 1, d), "n.bias": uniform(8, 0, d)}
 	x := uniform(9, 0, 2, 3, d)
 	build := func(params map[string]tensor.Tensor) *ort.Session {
-		g := onnx.New(checkpoint(t, params))
+		g := onnx.New(leaftest.Checkpoint(t, params))
 		in := g.Input("x", onnx.Float, onnx.Any, 3, d)
 		y := g.LayerNorm("n", in, 1e-5)
 		y = g.Mul(y, g.Floats(uniform(10, 0, 2, 3, d).Data, 2, 3, d)) // else the sum of squares is nearly constant
@@ -241,25 +238,6 @@ func uniform(seed uint64, shift float64, shape ...int) tensor.Tensor {
 		x.Data[i] = float32(shift + 2*r.Float64() - 1)
 	}
 	return x
-}
-
-// checkpoint stores tensors in a fresh folder.
-func checkpoint(t *testing.T, tensors map[string]tensor.Tensor) *weights.Checkpoint {
-	t.Helper()
-	dir := t.TempDir()
-	f, err := os.Create(filepath.Join(dir, "model.safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := weights.Write(f, tensors, nil); err != nil {
-		t.Fatal(err)
-	}
-	c, err := weights.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // TestGatherAddsUp: many rows that fall on few places, on all threads.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -41,21 +39,6 @@ func emulate(p *browser.Page, medium, theme string) {
 	}
 }
 
-// shot leaves a picture of the whole page where -shots says.
-func shot(p *browser.Page, name string) {
-	p.T.Helper()
-	if *shots == "" {
-		return
-	}
-	png, err := chromedp.Run(p.Ctx, chromedp.FullScreenshot(100))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(*shots, name+".png"), png, 0o644)
-	}
-	if err != nil {
-		p.T.Fatal(err)
-	}
-}
-
 // tooWide lists what reaches over the right edge of the window and is no part
 // of something that scrolls or is cut by itself. Spaces at the end of a line of
 // a prompt may hang over.
@@ -77,7 +60,7 @@ func TestFits(t *testing.T) {
 					t.Errorf("wider than %d pixels:\n%s", width, found)
 				}
 				browser.Is(p, `document.documentElement.scrollWidth <= innerWidth`, true)
-				shot(p, fmt.Sprintf("%s-%d", tc.name, width))
+				p.Shot(*shots, fmt.Sprintf("%s-%d", tc.name, width))
 			}
 		})
 	}
@@ -141,23 +124,14 @@ func TestPrint(t *testing.T) {
 	if found := browser.Eval[string](p, tooWide+`+ [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 8).map(e => e.ariaLabel).join()`); found != "" {
 		t.Errorf("wider than the paper:\n%s", found)
 	}
-	shot(p, "print")
+	p.Shot(*shots, "print")
 }
 
 // TestAccessible runs axe-core, all rules for WCAG 2.2 AA and best practice,
 // over every report in both themes. The environment variable LEAFSERVE_AXE
 // names its script: axe.min.js of the npm package axe-core.
 func TestAccessible(t *testing.T) {
-	path := os.Getenv("LEAFSERVE_AXE")
-	if path == "" && os.Getenv("CI") == "true" {
-		t.Fatal("LEAFSERVE_AXE is not set: install npm's axe-core and give the path of its axe.min.js")
-	} else if path == "" {
-		t.Skip("LEAFSERVE_AXE is not set, so accessibility was not tested: npm install axe-core, then give the path of its axe.min.js")
-	}
-	source, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := browser.AxeSource(t)
 	chromium := browser.Start(t)
 	for _, tc := range samples {
 		if tc.name == "many" {
@@ -165,14 +139,14 @@ func TestAccessible(t *testing.T) {
 		}
 		t.Run(tc.name, func(t *testing.T) {
 			p := open(t, chromium, tc.make(t).write())
-			browser.Eval[bool](p, string(source)+"; true")
+			browser.Eval[bool](p, source+"; true")
 			for _, theme := range []string{"light", "dark"} {
 				emulate(p, "screen", theme)
 				found := browser.Eval[[]string](p, `axe.run({ resultTypes: ['violations'] }).then(found => found.violations.map(v => v.id + ': ' + v.help + '\n' + v.nodes.map(n => n.html + '\n' + n.failureSummary).join('\n')))`)
 				if len(found) > 0 {
 					t.Errorf("%s: %s", theme, strings.Join(found, "\n"))
 				}
-				shot(p, tc.name+"-"+theme)
+				p.Shot(*shots, tc.name+"-"+theme)
 			}
 		})
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -59,25 +58,6 @@ func (r reference) theta(t *testing.T) map[string]tensor.Tensor {
 	return params
 }
 
-// store writes weights as a checkpoint.
-func store(t *testing.T, params map[string]tensor.Tensor) *weights.Checkpoint {
-	t.Helper()
-	dir := t.TempDir()
-	f, err := os.Create(filepath.Join(dir, "model.safetensors"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := weights.Write(f, params, nil); err != nil {
-		t.Fatal(err)
-	}
-	ckpt, err := weights.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ckpt
-}
-
 // feature is the part of the tower's output that a loss compares.
 func (r reference) feature(g *onnx.Graph, loss string, ids, eos onnx.Value) onnx.Value {
 	c := r.config
@@ -104,7 +84,7 @@ func (r reference) feature(g *onnx.Graph, loss string, ids, eos onnx.Value) onnx
 // derivatives by all weights that it depends on.
 func (r reference) gradients(t *testing.T, loss string, params map[string]tensor.Tensor) (float64, map[string]tensor.Tensor) {
 	t.Helper()
-	g := onnx.New(store(t, params))
+	g := onnx.New(leaftest.Checkpoint(t, params))
 	wanted := r.get("f0_S." + loss)
 	batch := wanted.Shape[0]
 	ids := g.Input("ids", onnx.Int64, onnx.Any, r.config.Context)

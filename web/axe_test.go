@@ -3,7 +3,6 @@ package web_test
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -13,27 +12,10 @@ import (
 	"leafserve/internal/leaftest/browser"
 )
 
-// axeSource gives axe-core's script, which the environment variable
-// LEAFSERVE_AXE names: axe.min.js of the npm package axe-core.
-func axeSource(t *testing.T) string {
-	t.Helper()
-	path := os.Getenv("LEAFSERVE_AXE")
-	if path == "" && os.Getenv("CI") == "true" {
-		t.Fatal("LEAFSERVE_AXE is not set: install npm's axe-core and give the path of its axe.min.js")
-	} else if path == "" {
-		t.Skip("LEAFSERVE_AXE is not set, so accessibility was not tested: npm install axe-core, then give the path of its axe.min.js")
-	}
-	source, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(source)
-}
-
 // TestAccessible runs axe-core, all rules for WCAG 2.2 AA and best practice,
 // in every state of the page and in both themes.
 func TestAccessible(t *testing.T) {
-	source := axeSource(t)
+	source := browser.AxeSource(t)
 	s := newServer(t)
 	p := openPage(t, browser.Start(t), s, "")
 	clean := axe(p, source)
@@ -97,7 +79,7 @@ func TestAccessible(t *testing.T) {
 
 // TestTypoAccessible is TestAccessible for the typo view and the gallery.
 func TestTypoAccessible(t *testing.T) {
-	source := axeSource(t)
+	source := browser.AxeSource(t)
 	s := newServer(t)
 	s.gallery.set(refusal{}, whales(5)...)
 	p := openPage(t, browser.Start(t), s, "#method=manual")
@@ -160,7 +142,7 @@ func axe(p *page, source string) (clean func(state string)) {
 				for _, v := range p.violations(theme) {
 					t.Error(v)
 				}
-				p.shot(strings.ReplaceAll(state, " ", "-") + "-" + theme)
+				p.Shot(*shots, strings.ReplaceAll(state, " ", "-")+"-"+theme)
 			})
 		}
 	}

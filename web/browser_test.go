@@ -4,8 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/chromedp/cdproto/input"
@@ -96,20 +94,5 @@ func (p *page) fits(state string) {
 	if low := browser.Eval[string](p.Page, `[...document.querySelectorAll('button, a[href], input, select, summary')].filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 44).map(e => e.outerHTML.slice(0, 80)).join('\n')`); low != "" {
 		p.T.Errorf("%s: targets lower than 44 pixels:\n%s", state, low)
 	}
-	p.shot("phone-" + state)
-}
-
-// shot leaves a picture of the whole page where -shots says.
-func (p *page) shot(name string) {
-	p.T.Helper()
-	if *shots == "" {
-		return
-	}
-	png, err := chromedp.Run(p.Ctx, chromedp.FullScreenshot(100))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(*shots, name+".png"), png, 0o644)
-	}
-	if err != nil {
-		p.T.Fatal(err)
-	}
+	p.Shot(*shots, "phone-"+state)
 }

@@ -31,7 +31,7 @@ func ownTypo(t *testing.T, s *server, p *page) {
 	browser.Is(p.Page, `settings.open`, true)
 	browser.Is(p.Page, `document.activeElement.id`, "own")
 	browser.Is(p.Page, `own.getAttribute('aria-invalid')`, "true")
-	p.shot("typo-own-refused")
+	p.Shot(*shots, "typo-own-refused")
 	p.Fill("own", "a 3d oawl on orange owl")
 	browser.Is(p.Page, `own.hasAttribute('aria-invalid') || problem.hasChildNodes()`, false)
 	p.Press(kb.Enter, chromedp.ModifierCtrl|chromedp.ModifierShift)
@@ -68,7 +68,7 @@ func typoSettings(t *testing.T, s *server, p *page) {
 	p.WaitText("#break-note", "hits a neighbouring key, 3 letters in all, and shows what it does")
 	p.Fill("typo_seed", "18446744073709551615")
 	p.Fill("n", "4")
-	p.shot("typo-settings")
+	p.Shot(*shots, "typo-settings")
 	j := startBreak(s, p, "a rocket")
 	if a := j.Request.Attack; a.Method != "keyboard" || a.Edits != 3 || *a.Seed != 1<<64-1 || j.Request.AttackedPerArm || *j.Request.N != 1 {
 		t.Errorf("attack = %+v per arm %t of %d pictures, want keyboard, 3 edits, seed 2^64-1, not per arm, 1", a, j.Request.AttackedPerArm, *j.Request.N)
@@ -147,7 +147,7 @@ func breakPicture(t *testing.T, s *server, p *page) {
 func oneEncoder(t *testing.T, s *server, p *page) {
 	p.WaitText("#break-note", "needs a model with two text encoders; large has one")
 	browser.Is(p.Page, `document.querySelector('#break').disabled && typo.hidden`, true)
-	p.shot("one-encoder")
+	p.Shot(*shots, "one-encoder")
 	p.Fill("prompt", "a rocket")
 	p.Press(kb.Enter, chromedp.ModifierCtrl|chromedp.ModifierShift)
 	p.WaitText("#problem", "“Break it” needs a model with two text encoders; large has one.")
@@ -182,7 +182,7 @@ func compareEnds(t *testing.T, s *server, p *page) {
 	p.WaitText("#result", "Stopped at step 7 of 25. Nothing was kept.")
 	browser.Is(p.Page, `document.activeElement.className`, "card compare")
 	browser.Is(p.Page, `document.querySelector('.four').checkVisibility()`, false)
-	p.shot("typo-cancelled")
+	p.Shot(*shots, "typo-cancelled")
 	p.Click("Start again")
 	again := shown(s, p)
 	if a, b := j.Request.Attack, again.Request.Attack; *a.Seed != *b.Seed {
@@ -292,7 +292,7 @@ func compareOddPrompts(t *testing.T, s *server, p *page) {
 			browser.Is(p.Page, `document.title`, "leafserve")
 			browser.Is(p.Page, `document.documentElement.scrollWidth <= innerWidth`, true)
 			browser.Is(p.Page, `document.querySelectorAll('.chip').length < 200 && !!document.querySelector('.hit')`, true)
-			p.shot("typo-prompt-" + strings.ReplaceAll(name, " ", "-"))
+			p.Shot(*shots, "typo-prompt-"+strings.ReplaceAll(name, " ", "-"))
 		})
 	}
 }
@@ -318,7 +318,7 @@ func compareList(t *testing.T, s *server, p *page) {
 	p.WaitText(".verdict", "Robust held in 2 of 2 cases.")
 	browser.Is(p.Page, `document.querySelector('.facts').innerText.replaceAll('\n', ' ')`, "Cases 2 Held (likeness 0.80 or more) robust 2, standard 0")
 	browser.Is(p.Page, `live.textContent`, "Robust held in 2 of 2 cases.")
-	p.shot("typo-list")
+	p.Shot(*shots, "typo-list")
 }
 
 func compareSession(t *testing.T, s *server, p *page) {
@@ -333,5 +333,5 @@ func compareSession(t *testing.T, s *server, p *page) {
 	p.Do(chromedp.Click(chromedp.CSS(`#strip li:last-child button`)))
 	p.WaitText(".verdict", "Robust held")
 	browser.Is(p.Page, `location.hash.includes('verb=break&job=j1')`, true)
-	p.shot("typo-session")
+	p.Shot(*shots, "typo-session")
 }

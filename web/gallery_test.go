@@ -53,7 +53,7 @@ func noGallery(t *testing.T, s *server, p *page) {
 
 func emptyGallery(t *testing.T, s *server, p *page) {
 	p.WaitText("#gallery-note", "No pictures yet. What you make appears here.")
-	p.shot("gallery-empty")
+	p.Shot(*shots, "gallery-empty")
 }
 
 func searchGallery(t *testing.T, s *server, p *page) {
@@ -61,7 +61,7 @@ func searchGallery(t *testing.T, s *server, p *page) {
 	browser.Is(p.Page, `document.title`, "Gallery · leafserve")
 	browser.Is(p.Page, `document.querySelector('[aria-current]').textContent`, "Gallery")
 	p.Wait(`document.querySelector('#grid img').naturalWidth`)
-	p.shot("gallery")
+	p.Shot(*shots, "gallery")
 	p.Do(chromedp.Focus(chromedp.ID("theme")))
 	p.typeKey("/")
 	browser.Is(p.Page, `document.activeElement.id`, "q")
@@ -137,7 +137,7 @@ func searchEncoder(t *testing.T, s *server, p *page) {
 	if q := s.gallery.last(); q != "q=whale+1&encoder=standard&k=60" {
 		t.Errorf("query = %s, want it read by the standard encoder", q)
 	}
-	p.shot("gallery-search")
+	p.Shot(*shots, "gallery-search")
 }
 
 func phoneGallery(t *testing.T, s *server, p *page) {

@@ -68,7 +68,7 @@ func sameAgain(t *testing.T, s *server, p *page, j *job, link string) {
 	other := openPage(t, p.Ctx, s, "")
 	other.goTo(link)
 	other.WaitText("#result", "making it again gives the same. Some of them have no field above; “Make it again” uses all.")
-	other.shot("expired-full")
+	other.Shot(*shots, "expired-full")
 	other.reload()
 	other.WaitText("#result", "This result is no longer kept")
 	other.Click("Make it again")
@@ -168,5 +168,5 @@ func cutComparison(t *testing.T, s *server, p *page) {
 	j.compared(a, [2]float64{0.3, 0.9}, robustHeld, true)
 	p.WaitText(".panel .warn", "Prompt cut at 77 tokens, start and end mark included: what comes after was not read.")
 	browser.Is(p.Page, `document.querySelectorAll('.panel s.chip').length`, 4) // two of the clean prompt, two of the typo
-	p.shot("typo-cut")
+	p.Shot(*shots, "typo-cut")
 }

@@ -22,7 +22,7 @@ func killedServer(t *testing.T, s *server, p *page) {
 	s.stop()
 	p.WaitText("#conn", "No connection to the server. Your job goes on there; this page picks it up again.")
 	p.WaitText(".progress", "Step 5 of 25 when the connection broke")
-	p.shot("lost")
+	p.Shot(*shots, "lost")
 	p.advance(1000) // in vain
 	p.WaitText("#conn", "Next try in 2 s")
 	first.succeed()
@@ -163,7 +163,7 @@ func session(t *testing.T, s *server, p *page) {
 	}
 	p.advance(3000)
 	p.Wait(`document.querySelectorAll('#strip img').length === 7`)
-	p.shot("session")
+	p.Shot(*shots, "session")
 	p.Fill("prompt", "something unsent")
 	p.Do(chromedp.Click(chromedp.CSS(`[aria-label="picture 2"]`)))
 	p.WaitText(".said", "picture 2")

@@ -99,7 +99,7 @@ func shown(s *server, p *page) *job {
 
 func makesPicture(t *testing.T, s *server, p *page) {
 	s.ahead = 2
-	p.shot("empty")
+	p.Shot(*shots, "empty")
 	j := start(s, p, "a 3d rockett 🚀")
 	if r := j.Request; r.Previews != 5 || r.Model != "leaf-emoji-64" || r.Encoder != "robust" || *r.Steps != 25 {
 		t.Errorf("request = %+v, want 5 previews and the model's own settings", r)
@@ -108,7 +108,7 @@ func makesPicture(t *testing.T, s *server, p *page) {
 		t.Errorf("headers = %v, want Prefer: respond-async and an Idempotency-Key", h)
 	}
 	p.WaitText(".progress", "Waiting: 2 jobs ahead of yours")
-	p.shot("queued")
+	p.Shot(*shots, "queued")
 	place := browser.Eval[float64](p.Page, `document.querySelector('.blank').getBoundingClientRect().width`)
 	j.run()
 	p.WaitText(".progress", "Reading the prompt…")
@@ -117,7 +117,7 @@ func makesPicture(t *testing.T, s *server, p *page) {
 	p.WaitText(".progress", "Step 10 of 25 · about 3 s left")
 	p.Wait(`document.querySelector('.pic:not(.blank)').src.startsWith('data:image/png')`)
 	browser.Is(p.Page, `document.querySelector('progress').value`, 10)
-	p.shot("running")
+	p.Shot(*shots, "running")
 
 	j.succeed()
 	p.WaitText(".facts", "Seed")
@@ -132,7 +132,7 @@ func makesPicture(t *testing.T, s *server, p *page) {
 		"Seed %d Size 64 × 64 Model leaf-emoji-64 Encoder robust Scheduler dpmpp_2m Steps 25 Guidance 3 Time 1.3 s: waiting 4 ms, prompt 12 ms, steps 1.2 s, picture 38 ms", *j.Request.Seed))
 	browser.Is(p.Page, `[...document.querySelectorAll('.word')].map(w => [...w.querySelectorAll('.chip')].map(c => c.textContent).join('|')).join(' ')`, "a 3 d rocke|tt 🚀")
 	browser.Is(p.Page, `document.querySelector('a.button').download`, "j1-0.png")
-	p.shot("done")
+	p.Shot(*shots, "done")
 	p.Click("Copy as curl")
 	p.WaitText("#toast", "Command copied")
 	p.advance(2500)
@@ -153,7 +153,7 @@ func severalPictures(t *testing.T, s *server, p *page) {
 	p.WaitText(".facts dd", "43")
 	browser.Is(p.Page, `document.querySelector('.pic').src.endsWith('/images/j1-2.png')`, true)
 	browser.Is(p.Page, `document.querySelectorAll('.turns [aria-pressed=true]').length`, 1)
-	p.shot("several")
+	p.Shot(*shots, "several")
 }
 
 func anotherModel(t *testing.T, s *server, p *page) {
@@ -170,7 +170,7 @@ func anotherModel(t *testing.T, s *server, p *page) {
 	j.succeed()
 	p.Wait(`document.querySelector('.pic').complete && document.querySelector('.pic').naturalWidth`)
 	browser.Is(p.Page, `getComputedStyle(document.querySelector('.pic')).imageRendering`, "auto")
-	p.shot("large")
+	p.Shot(*shots, "large")
 }
 
 func keys(t *testing.T, s *server, p *page) {
@@ -208,7 +208,7 @@ func cancelRunning(t *testing.T, s *server, p *page) {
 	p.WaitText(".progress", "Step 7 of 25")
 	p.Press(kb.Escape)
 	p.WaitText("#result", "Stopped at step 7 of 25. Nothing was kept.")
-	p.shot("cancelled")
+	p.Shot(*shots, "cancelled")
 }
 
 func failedJob(t *testing.T, s *server, p *page) {
@@ -216,7 +216,7 @@ func failedJob(t *testing.T, s *server, p *page) {
 	j.run()
 	j.fail("The model ran out of memory. Ask for a smaller picture.")
 	p.WaitText("#result", "The model ran out of memory. Ask for a smaller picture. (Job j1.)")
-	p.shot("failed")
+	p.Shot(*shots, "failed")
 	p.Click("Try again")
 	s.next()
 }
@@ -231,7 +231,7 @@ func refusedField(t *testing.T, s *server, p *page) {
 	browser.Is(p.Page, `settings.open`, true)
 	browser.Is(p.Page, `document.activeElement.id`, "steps")
 	browser.Is(p.Page, `steps.getAttribute('aria-invalid')`, "true")
-	p.shot("refused")
+	p.Shot(*shots, "refused")
 	p.Fill("steps", "12")
 	browser.Is(p.Page, `steps.hasAttribute('aria-invalid') || problem.hasChildNodes()`, false)
 	p.Press(kb.Enter, chromedp.ModifierCtrl)
@@ -260,7 +260,7 @@ func fullQueue(t *testing.T, s *server, p *page) {
 	p.WaitText("#problem", "The queue is full")
 	p.WaitText("#problem", "64 jobs are waiting. Trying again in 8 s.")
 	browser.Is(p.Page, `!!document.querySelector('#result .facts')`, true) // the last result stays
-	p.shot("full")
+	p.Shot(*shots, "full")
 	p.advance(3000)
 	p.WaitText("#problem", "Trying again in 5 s.")
 	p.Click("Try now") // refused again
@@ -301,7 +301,7 @@ func notReady(t *testing.T, s *server, p *page) {
 
 func expiredLink(t *testing.T, s *server, p *page) {
 	p.WaitText("#result", "This result is no longer kept")
-	p.shot("expired")
+	p.Shot(*shots, "expired")
 	p.Click("Make it again")
 	if r := s.next().Request; r.Prompt != "a blue whale" || *r.Seed != 7 {
 		t.Errorf("prompt, seed = %q, %d, want a blue whale, 7", r.Prompt, *r.Seed)
@@ -380,7 +380,7 @@ func oddPrompts(t *testing.T, s *server, p *page) {
 			browser.Is(p.Page, `document.querySelector('.said').textContent`, prompt)
 			browser.Is(p.Page, `document.title`, "leafserve")
 			browser.Is(p.Page, `document.documentElement.scrollWidth <= innerWidth`, true)
-			p.shot("prompt-" + strings.ReplaceAll(name, " ", "-"))
+			p.Shot(*shots, "prompt-"+strings.ReplaceAll(name, " ", "-"))
 		})
 	}
 }
@@ -392,7 +392,7 @@ func cutPrompt(t *testing.T, s *server, p *page) {
 	browser.Is(p.Page, `document.querySelectorAll('span.chip').length`, 75)
 	browser.Is(p.Page, `document.querySelectorAll('s.chip').length`, 25)
 	browser.Is(p.Page, `document.querySelector('.words li:last-child').textContent`, "… and 6 more")
-	p.shot("cut")
+	p.Shot(*shots, "cut")
 }
 
 func phone(t *testing.T, s *server, p *page) {
@@ -435,5 +435,5 @@ func print(t *testing.T, s *server, p *page) {
 	}
 	browser.Is(p.Page, `composer.checkVisibility()`, false)
 	browser.Is(p.Page, `document.querySelector('.pic').checkVisibility() && document.querySelector('.facts').checkVisibility()`, true)
-	p.shot("print")
+	p.Shot(*shots, "print")
 }

@@ -81,7 +81,7 @@ func breaksPrompt(t *testing.T, s *server, p *page) {
 	}
 	p.WaitText(".progress", "Waiting: 3 jobs ahead of yours")
 	browser.Is(p.Page, `document.querySelector('.diff').textContent`, owlPrompt)
-	p.shot("typo-queued")
+	p.Shot(*shots, "typo-queued")
 	j.run()
 	p.WaitText(".progress", "Looking for the typo…")
 	j.found(owl())
@@ -93,7 +93,7 @@ func breaksPrompt(t *testing.T, s *server, p *page) {
 	driftsShown(t, p)
 	before := browser.Eval[float64](p.Page, top)
 	sharpen(t, j, p)
-	p.shot("typo-running")
+	p.Shot(*shots, "typo-running")
 	j.succeedOwl()
 	p.WaitText(".verdict", "Robust held, standard broke")
 	browser.Is(p.Page, gridText, "Prompt fit 0.31 | Prompt fit 0.31 | Prompt fit 0.10 Likeness 0.34: broke | Prompt fit 0.29 Likeness 0.96: held")
@@ -105,7 +105,7 @@ func breaksPrompt(t *testing.T, s *server, p *page) {
 	browser.Is(p.Page, `[...document.querySelectorAll('.panels .button')].map(a => a.textContent + ' ' + a.getAttribute('href')).join(' | ')`,
 		"Report /reports/j1.html | Save the pictures /images/j1-montage.png")
 	p.Wait(`[...document.querySelectorAll('.four img')].every(i => i.complete && i.naturalWidth)`)
-	p.shot("typo")
+	p.Shot(*shots, "typo")
 }
 
 // driftsShown checks the meters of owl: four figures on one scale from 0 to 1.
@@ -153,7 +153,7 @@ func fourVerdicts(t *testing.T, s *server, p *page) {
 		browser.Is(p.Page, `live.textContent`, tc.verdict.Text)
 		browser.Is(p.Page, `document.querySelector('.tag').className.trim()`, strings.TrimSpace("tag "+tc.verdict.Tone))
 		browser.Is(p.Page, `[...document.querySelectorAll('.four b')].map(b => b.textContent).join(' ')`, tc.marks)
-		p.shot("verdict-" + strings.ReplaceAll(tc.verdict.Tag, " ", "-"))
+		p.Shot(*shots, "verdict-"+strings.ReplaceAll(tc.verdict.Tag, " ", "-"))
 	}
 }
 
@@ -166,7 +166,7 @@ func noValidEdit(t *testing.T, s *server, p *page) {
 	browser.Is(p.Page, `!!document.querySelector('.diff ins, .diff del') || document.querySelector('.meter').checkVisibility()`, false)
 	j.compared(none, [2]float64{1, 1}, bothHeld, true)
 	p.WaitText(".verdict", bothHeld.Text)
-	p.shot("typo-none")
+	p.Shot(*shots, "typo-none")
 }
 
 func unjudged(t *testing.T, s *server, p *page) {
@@ -214,7 +214,7 @@ func comparePhone(t *testing.T, s *server, p *page) {
 	p.Do(chromedp.EmulateViewport(500, 450)) // 1000 pixels at 200 %
 	browser.Is(p.Page, `document.documentElement.scrollWidth <= innerWidth`, true)
 	p.Do(chromedp.EmulateViewport(390, 800))
-	p.shot("phone-390-typo")
+	p.Shot(*shots, "phone-390-typo")
 }
 
 func compareLarge(t *testing.T, s *server, p *page) {
@@ -223,7 +223,7 @@ func compareLarge(t *testing.T, s *server, p *page) {
 	p.Wait(`[...document.querySelectorAll('.four img')].every(i => i.complete && i.naturalWidth)`)
 	browser.Is(p.Page, `[...document.querySelectorAll('.four img')].every(i => getComputedStyle(i).imageRendering === 'auto' && Math.abs(i.width / i.height - 2) < 0.02)`, true)
 	browser.Is(p.Page, `document.documentElement.scrollWidth <= innerWidth`, true)
-	p.shot("typo-large")
+	p.Shot(*shots, "typo-large")
 }
 
 // sharpenAll sends a preview to every cell.
@@ -242,7 +242,7 @@ func comparePrint(t *testing.T, s *server, p *page) {
 	}
 	browser.Is(p.Page, `document.querySelector('.four').checkVisibility() && document.querySelector('.verdict').checkVisibility()`, true)
 	browser.Is(p.Page, `composer.checkVisibility() || document.querySelector('.panels .row').checkVisibility()`, false)
-	p.shot("typo-print")
+	p.Shot(*shots, "typo-print")
 }
 
 func promptHealth(t *testing.T, s *server, p *page) {
@@ -257,7 +257,7 @@ func promptHealth(t *testing.T, s *server, p *page) {
 	j.succeed()
 	p.WaitText(".facts", "Encoder\nstandard") // that auto chose
 	p.WaitText(".facts", "Prompt health\n“oawl” looks misspelled (“owl”?). “xqz” falls into 3 tokens. One random typo would move it by about 0.15 (0: not at all, 1: to something unrelated).")
-	p.shot("health")
+	p.Shot(*shots, "health")
 	j = start(s, p, "a 3d owl")
 	j.s.mu.Lock()
 	j.Health = &leafserve.Health{Words: []leafserve.HealthWord{}}

@@ -112,3 +112,22 @@ func Std(t tensor.Tensor) float64 {
 	}
 	return math.Sqrt(squares/n - sum*sum/n/n)
 }
+
+// Checkpoint stores tensors as a checkpoint in a folder of its own.
+func Checkpoint(t testing.TB, tensors map[string]tensor.Tensor) *weights.Checkpoint {
+	t.Helper()
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := weights.Write(f, tensors, nil); err != nil {
+		t.Fatal(err)
+	}
+	ckpt, err := weights.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ckpt
+}

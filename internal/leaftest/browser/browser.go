@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -203,4 +204,37 @@ func (p *Page) Press(key string, modifiers ...chromedp.Modifier) {
 func Quote(s string) string {
 	b, _ := json.Marshal(s)
 	return string(b)
+}
+
+// Shot leaves a picture of the whole page in a folder; none if that is "".
+func (p *Page) Shot(folder, name string) {
+	p.T.Helper()
+	if folder == "" {
+		return
+	}
+	png, err := chromedp.Run(p.Ctx, chromedp.FullScreenshot(100))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, name+".png"), png, 0o644)
+	}
+	if err != nil {
+		p.T.Fatal(err)
+	}
+}
+
+// AxeSource gives axe-core's script, which the environment variable
+// LEAFSERVE_AXE names: axe.min.js of the npm package axe-core. Without it the
+// test is skipped, or fails when the environment says CI=true.
+func AxeSource(t testing.TB) string {
+	t.Helper()
+	path := os.Getenv("LEAFSERVE_AXE")
+	if path == "" && os.Getenv("CI") == "true" {
+		t.Fatal("LEAFSERVE_AXE is not set: install npm's axe-core and give the path of its axe.min.js")
+	} else if path == "" {
+		t.Skip("LEAFSERVE_AXE is not set, so accessibility was not tested: npm install axe-core, then give the path of its axe.min.js")
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(source)
 }
