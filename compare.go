@@ -74,6 +74,14 @@ type Comparison struct {
 	Report  string   `json:"report_url"`
 }
 
+// All gives the cases, of a single prompt its one.
+func (c Comparison) All() []Case {
+	if c.Case != nil {
+		return []Case{*c.Case}
+	}
+	return c.Cases
+}
+
 // Case is the comparison of one prompt.
 type Case struct {
 	Prompt  string         `json:"prompt"`

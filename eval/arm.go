@@ -3,7 +3,6 @@ package eval
 import (
 	"context"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
@@ -148,7 +147,7 @@ func (a Arm) embed(ctx context.Context, texts []string) (tensor.Tensor, error) {
 	if err != nil {
 		return tensor.Tensor{}, err
 	}
-	return unitRows(tensor.Concat(rows...)), nil
+	return tensor.UnitRows(tensor.Concat(rows...)), nil
 }
 
 // anchors encodes clean texts.
@@ -165,23 +164,6 @@ func (a Arm) drift(o textenc.Objective, anchors []textenc.Anchor) attack.Score {
 			return e.Scores(o, anchors)(ctx, texts, pick(owner, items))
 		})
 	}
-}
-
-// unitRows scales each row of x [n,P] to length 1, in place; rows of zeros stay.
-func unitRows(x tensor.Tensor) tensor.Tensor {
-	for i := range x.Shape[0] {
-		row := x.Row(i).Data
-		sum := 0.0
-		for _, v := range row {
-			sum += float64(v) * float64(v)
-		}
-		if norm := math.Sqrt(sum); norm > 0 {
-			for j := range row {
-				row[j] = float32(float64(row[j]) / norm)
-			}
-		}
-	}
-	return x
 }
 
 // cosines of a unit row with all unit rows of anchors [C,P].

@@ -35,23 +35,20 @@ func ZeroShotTexts(ctx context.Context, r *Run, task Texts, methods []string) (R
 	}
 	var all []Series
 	for _, arm := range r.arms {
+		c, err := task.classifier(ctx, arm)
+		if err != nil {
+			return Result{}, err
+		}
 		attacks := []attacked{{"random", typos}}
 		for _, method := range methods {
 			worst, err := r.attackArm(method, arm, func(arm Arm) ([]damaged, error) {
-				c, err := task.classifier(ctx, arm)
-				if err != nil {
-					return nil, err
-				}
+				c := classifier{arm, c.anchors, c.class} // the anchors are the encoder's, with its corrector or without
 				return r.damage(ctx, method+" on margin", arm.Name, texts, r.misread(method, task.Texts), c.errors)
 			})
 			if err != nil {
 				return Result{}, err
 			}
 			attacks = append(attacks, worst...)
-		}
-		c, err := task.classifier(ctx, arm)
-		if err != nil {
-			return Result{}, err
 		}
 		series, err := measure(r.Edits, arm, attacks, func(texts []string) ([]figure, error) { return c.figures(ctx, texts) })
 		if err != nil {
@@ -225,7 +222,7 @@ func ClassMeans(x tensor.Tensor, class []int) tensor.Tensor {
 			row[j] += v
 		}
 	}
-	return unitRows(out)
+	return tensor.UnitRows(out)
 }
 
 // leaf attacks texts by LEAF's search against an arm's own clean embeddings.

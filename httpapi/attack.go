@@ -57,7 +57,7 @@ func (s *Server) resolveAttack(req AttackRequest) (AttackRequest, error) {
 		return req, leafserve.InvalidField("encoder", "encoder and attack.against name two encoders: keep one")
 	}
 	var err error
-	if req.Attack, err = s.cfg.ResolveAttack(req.Prompt, req.Attack); err != nil {
+	if req.Attack, err = s.cfg.ResolveAttack(req.Attack); err != nil {
 		return req, err
 	}
 	if req.Attack.Against != "" { // the method reads an encoder

@@ -13,7 +13,7 @@ import (
 // withAttack gives a server an attack that doubles the first letter, and costs
 // 100 texts an edit.
 func withAttack(c *httpapi.Config) {
-	c.ResolveAttack = func(_ string, a leafserve.Attack) (leafserve.Attack, error) {
+	c.ResolveAttack = func(a leafserve.Attack) (leafserve.Attack, error) {
 		if a.Method == "" {
 			a.Method = "leaf"
 		}

@@ -75,7 +75,7 @@ type Config struct {
 	// ResolveAttack checks how a prompt is to be attacked and fills in what was
 	// not given; AttackCost says how many texts the encoder would read for a
 	// resolved attack; Attack looks for the typo. Required by POST /attack.
-	ResolveAttack func(prompt string, a leafserve.Attack) (leafserve.Attack, error)
+	ResolveAttack func(leafserve.Attack) (leafserve.Attack, error)
 	AttackCost    func(prompt string, a leafserve.Attack) int
 	Attack        func(context.Context, AttackRequest) (leafserve.AttackResult, error)
 	// Search finds stored pictures. Nil for no GET /search.

@@ -21,6 +21,7 @@ import (
 
 	"leafserve"
 	"leafserve/gallery"
+	"leafserve/tensor"
 	"leafserve/weights"
 )
 
@@ -60,7 +61,7 @@ func (e Encoders) Direction(ctx context.Context, encoder, text string) (gallery.
 	if err != nil {
 		return nil, err
 	}
-	return unitRows(out["projected"]).Data, nil
+	return tensor.UnitRows(out["projected"]).Data, nil
 }
 
 // Indexed gives a runner that adds the pictures of run's jobs, once run has
@@ -95,32 +96,18 @@ func picturesOf(job leafserve.Job, result leafserve.Result) []gallery.Entry {
 			entries = append(entries, gallery.Entry{Name: name, Prompt: prompt, Seed: img.Seed, Width: img.Width, Height: img.Height, Created: now})
 		}
 	}
-	for _, arm := range arms(result.Compare) {
-		add(arm.Clean.Prompt, arm.Clean.Image)
-		add(arm.Attacked.Prompt, arm.Attacked.Image)
+	if result.Compare != nil {
+		for _, one := range result.Compare.All() {
+			for _, arm := range one.Arms {
+				add(arm.Clean.Prompt, arm.Clean.Image)
+				add(arm.Attacked.Prompt, arm.Attacked.Image)
+			}
+		}
 	}
 	for _, img := range result.Images {
 		add(job.Request.Prompt, img)
 	}
 	return entries
-}
-
-// arms are those of all cases of a comparison, none for nil.
-func arms(c *leafserve.Comparison) []leafserve.Arm {
-	if c == nil {
-		return nil
-	}
-	cases := c.Cases
-	if c.Case != nil {
-		cases = []leafserve.Case{*c.Case}
-	}
-	var all []leafserve.Arm
-	for _, one := range cases {
-		for _, arm := range one.Arms {
-			all = append(all, arm)
-		}
-	}
-	return all
 }
 
 // embed reads pictures back and fills in where CLIP places them.

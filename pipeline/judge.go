@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"math"
 	"path/filepath"
 	"slices"
 
@@ -136,7 +135,7 @@ func (j *Judge) Images(ctx context.Context, images []image.Image) (tensor.Tensor
 		}
 		rows = append(rows, embedded)
 	}
-	return unitRows(tensor.Concat(rows...)), nil
+	return tensor.UnitRows(tensor.Concat(rows...)), nil
 }
 
 // Texts embeds texts by CLIP's own (standard) text tower: rows of unit length,
@@ -156,7 +155,7 @@ func (j *Judge) Texts(ctx context.Context, texts []string) (tensor.Tensor, error
 			rows = append(rows, e.Projected)
 		}
 	}
-	return unitRows(tensor.Concat(rows...)), nil
+	return tensor.UnitRows(tensor.Concat(rows...)), nil
 }
 
 // CLIPScore is max(cos, 0) of two unit rows, usually of a picture and of a text:
@@ -170,23 +169,4 @@ func Cosine(a, b tensor.Tensor) float64 {
 		dot += float64(v) * float64(b.Data[i])
 	}
 	return min(max(dot, -1), 1)
-}
-
-// unitRows brings each row of x [n,P] to unit length; a row of zeros stays.
-func unitRows(x tensor.Tensor) tensor.Tensor {
-	out := x.Clone()
-	for i := range x.Shape[0] {
-		row := out.Row(i).Data
-		squares := 0.0
-		for _, v := range row {
-			squares += float64(v) * float64(v)
-		}
-		if squares == 0 {
-			continue
-		}
-		for k, v := range row {
-			row[k] = float32(float64(v) / math.Sqrt(squares))
-		}
-	}
-	return out
 }

@@ -217,7 +217,7 @@ func TestJudgeRows(t *testing.T) {
 	if _, err := j.Texts(ended, []string{"not in the cache"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Texts = %v, want context.Canceled", err)
 	}
-	leaftest.Close(t, "zeros", unitRows(tensor.New(1, 3)), tensor.New(1, 3), 0)
+	leaftest.Close(t, "zeros", tensor.UnitRows(tensor.New(1, 3)), tensor.New(1, 3), 0)
 }
 
 func TestModelWithoutCLIP(t *testing.T) {

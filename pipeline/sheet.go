@@ -5,13 +5,13 @@ import (
 	"cmp"
 	"fmt"
 	"image"
-	"math"
 	"strings"
 	"time"
 
 	"leafserve"
 	"leafserve/gallery"
 	"leafserve/report"
+	"leafserve/stats"
 )
 
 // page writes the report.
@@ -79,7 +79,7 @@ func montageLines(one leafserve.Case, arms []string) []string {
 			typos = append(typos, line)
 		}
 		if attacked.Similarity != nil {
-			likeness = append(likeness, name+" "+figure(*attacked.Similarity))
+			likeness = append(likeness, fmt.Sprintf("%s %.2f", name, stats.CutOff(*attacked.Similarity)))
 		}
 	}
 	lines := append([]string{"clean: " + around(one.Attack.Prompt, one.Prompt)}, typos...)
@@ -88,9 +88,6 @@ func montageLines(one leafserve.Case, arms []string) []string {
 	}
 	return lines
 }
-
-// figure shows two digits, cut off: 0.798 must not read as 0.80, which held.
-func figure(v float64) string { return fmt.Sprintf("%.2f", math.Floor(v*100+1e-9)/100) }
 
 // Characters of a prompt that a montage shows at least, and those kept before a
 // typo that comes later.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"leafserve"
+	"leafserve/stats"
 )
 
 // missing is written for a figure that was not measured.
@@ -35,7 +36,7 @@ func signed(v float64, digits int) string {
 }
 
 // likeness writes two digits, cut off: 0.798 must not read as 0.80, which held.
-func likeness(v float64) string { return number(math.Floor(v*100+1e-9)/100, 2) }
+func likeness(v float64) string { return number(stats.CutOff(v), 2) }
 
 // interval writes an estimate's ends.
 func interval(e leafserve.Estimate, digits int) string {

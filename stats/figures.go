@@ -122,3 +122,7 @@ func medianGain(cases []leafserve.Case, arms []string, figure Figure) int {
 	slices.SortStableFunc(known, func(i, j int) int { return cmp.Compare(gain[i], gain[j]) })
 	return known[(len(known)-1)/2]
 }
+
+// CutOff keeps two digits of a figure to be shown: 0.798 must not read as 0.80,
+// which held (leafserve.HeldAt).
+func CutOff(v float64) float64 { return math.Floor(v*100+1e-9) / 100 }

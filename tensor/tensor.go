@@ -101,3 +101,22 @@ func MaxAbsDiff(x, y Tensor) float64 {
 	}
 	return worst
 }
+
+// UnitRows is x [n,P] with each row brought to length 1; a row of zeros stays.
+func UnitRows(x Tensor) Tensor {
+	out := x.Clone()
+	for i := range x.Shape[0] {
+		row := out.Row(i).Data
+		squares := 0.0
+		for _, v := range row {
+			squares += float64(v) * float64(v)
+		}
+		if squares == 0 {
+			continue
+		}
+		for k, v := range row {
+			row[k] = float32(float64(v) / math.Sqrt(squares))
+		}
+	}
+	return out
+}

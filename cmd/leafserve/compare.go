@@ -198,11 +198,7 @@ func unlinked(c leafserve.Comparison, files memory, inline bool) leafserve.Compa
 		}
 		cell.Image.URL = ""
 	}
-	cases := c.Cases
-	if c.Case != nil {
-		cases = []leafserve.Case{*c.Case}
-	}
-	for _, one := range cases {
+	for _, one := range c.All() {
 		for name, arm := range one.Arms {
 			image(&arm.Clean)
 			image(&arm.Attacked)

@@ -76,7 +76,7 @@ func shown(v float64) string {
 	if math.IsNaN(v) {
 		return "–"
 	}
-	return fmt.Sprintf("%.2f", math.Floor(v*100+1e-9)/100)
+	return fmt.Sprintf("%.2f", stats.CutOff(v))
 }
 
 func printSummary(w io.Writer, s leafserve.Summary, arms []string) {

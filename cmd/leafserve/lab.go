@@ -2,18 +2,13 @@ package main
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"leafserve"
-	"leafserve/attack"
 	"leafserve/httpapi"
 	"leafserve/invert"
 	"leafserve/pipeline"
 )
-
-// resolveAttack checks and fills the attack of POST /attack.
-func resolveAttack(_ string, a leafserve.Attack) (leafserve.Attack, error) { return attack.Resolve(a) }
 
 // attack answers POST /attack.
 func (s *service) attack(ctx context.Context, r httpapi.AttackRequest) (leafserve.AttackResult, error) {
@@ -64,7 +59,7 @@ func reconstruct(ctx context.Context, inverters *pipeline.Inverters, r httpapi.I
 	return out, nil
 }
 
-// invertTarget is what a request wants to be found.
+// invertTarget is what a request wants to be found; Invert checks it.
 func invertTarget(ctx context.Context, v *invert.Inverter, r httpapi.InvertRequest) (invert.Target, error) {
 	target := invert.Target{Embedding: r.Embedding}
 	if r.Text != "" {
@@ -73,16 +68,6 @@ func invertTarget(ctx context.Context, v *invert.Inverter, r httpapi.InvertReque
 			return target, err
 		}
 		target = targets[0]
-	}
-	if n := len(target.Embedding); n != v.Width() {
-		return target, leafserve.InvalidField("embedding", "embedding has %d values, encoder %s gives %d", n, r.Encoder, v.Width())
-	}
-	length := 0.0
-	for _, x := range target.Embedding {
-		length += float64(x) * float64(x)
-	}
-	if length == 0 || math.IsInf(length, 0) || math.IsNaN(length) {
-		return target, leafserve.InvalidField("embedding", "embedding has no direction: all of its values are 0")
 	}
 	if r.Tokens > 0 {
 		target.Tokens = r.Tokens

@@ -96,7 +96,7 @@ func (s *service) run(ctx context.Context) (err error) {
 		return err
 	}
 	// A name that no folder of the user's has: what expires in it is deleted.
-	pictures, err := gallery.Open(filepath.Join(data, "leafserve-pictures"))
+	pictures, err := gallery.Open(filepath.Join(data, picturesDir))
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Ser
 		ResolveCompare: s.folder.ResolveCompare,
 		CompareCost:    pipeline.TextsRead,
 		Encode:         s.encode,
-		ResolveAttack:  resolveAttack,
+		ResolveAttack:  attack.Resolve,
 		AttackCost:     attack.Cost,
 		Attack:         s.attack,
 		Invert:         s.invert,
