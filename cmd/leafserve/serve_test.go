@@ -48,6 +48,7 @@ func TestServe(t *testing.T) {
 		{"encode", encodeOverHTTP},
 		{"compare", compareOverHTTP},
 		{"page", page},
+		{"page breaks", breaks},
 		{"health", health},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -276,6 +277,21 @@ func page(t *testing.T, p *process) {
 		t.Errorf("the job ended %s, want canceled", done.State)
 	}
 	tab.WaitText("#result", "ancel")
+}
+
+// breaks: the page's other verb, with a worker behind it: the typo, the verdict,
+// four stored pictures and the report.
+func breaks(t *testing.T, p *process) {
+	tab := browser.Open(t, browser.Start(t), p.url, "")
+	tab.Fill("prompt", "a ghost on a yellow background")
+	tab.Click("Break it")
+	tab.Wait(`document.querySelector('.diff ins, .diff del')?.checkVisibility()`)
+	tab.Wait(`(all => all.length === 4 && all.every(img => img.complete && img.naturalWidth === 64 && img.src.includes('/images/')))([...document.querySelectorAll('.four img')])`)
+	tab.Wait(`document.querySelector('.tag')?.innerText`)
+	report := browser.Eval[string](tab, `document.querySelector('a[href^="/reports/"]').getAttribute('href')`)
+	if page := p.call(http.StatusOK, "GET", report, ""); !bytes.Contains(page, []byte("a ghost on a yellow background")) {
+		t.Errorf("%s does not show the prompt", report)
+	}
 }
 
 func health(t *testing.T, p *process) {
