@@ -20,6 +20,9 @@ const (
 	Gone        Kind = "gone"        // it existed and has expired
 	Busy        Kind = "busy"        // a limit is reached: try again after RetryAfter
 	Canceled    Kind = "canceled"    // somebody asked to stop
+	Timeout     Kind = "timeout"     // the time that the request or the server allows is over
+	NoKey       Kind = "no_key"      // an API key is needed, or this one is not known
+	Forbidden   Kind = "forbidden"   // this API key may not do that
 	Unavailable Kind = "unavailable" // a part we need (Redis, the runtime) does not answer
 	Internal    Kind = "internal"    // our fault; the text is for the log, not for clients
 )

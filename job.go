@@ -142,6 +142,23 @@ type PreviewEvent struct {
 // not block for long.
 type Report func(event any)
 
-// Runner runs one job. It returns ctx's error soon after ctx ends; every other
-// error is final for this attempt. The pictures are stored when it returns.
-type Runner func(ctx context.Context, job Job, report Report) (Result, error)
+// Task is one job in the hands of a Runner. Ctx ends when this job is to stop,
+// whatever becomes of those beside it; Report takes what happens to it.
+type Task struct {
+	Job    Job
+	Ctx    context.Context
+	Report Report
+}
+
+// Outcome is what became of a task: its result, or why there is none.
+type Outcome struct {
+	Result Result
+	Err    error
+}
+
+// Runner runs the jobs of one batch together, all of the same model and, where
+// there are several, of the same batch key (Submission), and gives their
+// outcomes in the same order. A task whose Ctx ends leaves the batch soon after
+// and has Ctx's error; every other error is final for this attempt. The pictures
+// of a task are stored when it returns.
+type Runner func(tasks []Task) []Outcome

@@ -1,5 +1,7 @@
 package leafserve
 
+import "time"
+
 // Request is the body of POST /generate, the file of `generate --request` and
 // what a job carries. A nil pointer or empty string means "not given"; Resolve
 // fills those from the model, so that a resolved request can be run again to
@@ -39,6 +41,9 @@ type Request struct {
 	Priority     int    `json:"priority,omitempty"`      // −10…10
 	WebhookURL   string `json:"webhook_url,omitempty"`   // signed POST at the terminal state
 
+	NotBefore *time.Time `json:"not_before,omitempty"` // the job waits until then
+	TimeoutS  float64    `json:"timeout_s,omitempty"`  // seconds from acceptance, or from NotBefore, to the end; 0 for no bound but the server's
+
 	// Only in POST /compare.
 	Prompts        []string `json:"prompts,omitempty"`          // instead of prompt: a list, 1…MaxComparePrompts, each with its own noise
 	Attack         *Attack  `json:"attack,omitempty"`           // how the prompt is damaged
@@ -58,4 +63,7 @@ const (
 	MaxSteps       = 1000
 	MaxGuidance    = 100
 	MaxImages      = 16
+	MaxPriority    = 10                 // and as far below 0
+	MaxDelay       = 7 * 24 * time.Hour // from now to NotBefore
+	MaxTimeoutS    = 7 * 24 * 3600
 )

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -17,7 +18,7 @@ import (
 // (pipeline.Folder.Resolve).
 func (r Request) Resolve(m ModelInfo) (Request, error) {
 	for _, check := range []func(*Request, ModelInfo) error{
-		resolveUnsupported, refuseCompare, resolveText, resolveEncoder, resolveNumbers, resolveSize, resolveSeeds, resolveOutput,
+		resolveUnsupported, refuseCompare, resolveText, resolveEncoder, resolveNumbers, resolveSize, resolveSeeds, resolveOutput, resolveQueueing,
 	} {
 		if err := check(&r, m); err != nil {
 			return r, err
@@ -37,11 +38,24 @@ func resolveUnsupported(r *Request, _ ModelInfo) error {
 		{"strength", r.Strength != nil},
 		{"loras", len(r.Loras) > 0},
 		{"webhook_url", r.WebhookURL != ""},
-		{"priority", r.Priority != 0},
 	} {
 		if f.given {
 			return InvalidField(f.name, "%s is not supported yet: leave it out", f.name)
 		}
+	}
+	return nil
+}
+
+// resolveQueueing checks what says when the job is to run.
+func resolveQueueing(r *Request, _ ModelInfo) error {
+	if r.Priority < -MaxPriority || r.Priority > MaxPriority {
+		return InvalidField("priority", "priority is %d, want a whole number from %d to %d", r.Priority, -MaxPriority, MaxPriority)
+	}
+	if !(r.TimeoutS >= 0 && r.TimeoutS <= MaxTimeoutS) {
+		return InvalidField("timeout_s", "timeout_s is %v, want a number from 0 to %d", r.TimeoutS, MaxTimeoutS)
+	}
+	if r.NotBefore != nil && time.Until(*r.NotBefore) > MaxDelay {
+		return InvalidField("not_before", "not_before is %s, want a time within %v from now", r.NotBefore.Format(time.RFC3339), MaxDelay)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func (r Request) ResolveCompare(m ModelInfo, attack func(Attack) (Attack, error)
 		r.Encoder = ""
 	}
 	for _, check := range []func(*Request, ModelInfo) error{
-		resolveUnsupported, resolvePrompts, resolveEncoder, resolveArms, resolveAttack(attack), resolveNumbers, resolveSize, resolveSeeds, resolveOutput,
+		resolveUnsupported, resolvePrompts, resolveEncoder, resolveArms, resolveAttack(attack), resolveNumbers, resolveSize, resolveSeeds, resolveOutput, resolveQueueing,
 	} {
 		if err := check(&r, m); err != nil {
 			return r, err

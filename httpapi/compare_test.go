@@ -14,6 +14,7 @@ import (
 	"leafserve/attack"
 	"leafserve/gallery"
 	"leafserve/httpapi"
+	"leafserve/internal/leaftest"
 )
 
 // comparing makes a server take comparisons, which cost 100 texts an edit.
@@ -25,7 +26,7 @@ func comparing(cfg *httpapi.Config) {
 const reportText = "<!doctype html><title>report</title>"
 
 // paintComparison stores a small picture for each cell, and a montage and a report.
-func paintComparison(folder *gallery.Folder) leafserve.Runner {
+func paintComparison(folder *gallery.Folder) leaftest.OneJob {
 	return func(_ context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
 		if job.Kind != "compare" {
 			return leafserve.Result{}, fmt.Errorf("a job of kind %s", job.Kind)

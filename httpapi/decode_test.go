@@ -77,7 +77,7 @@ var badBodies = []struct {
 	{"rescale over 1", `{"prompt":"a","guidance_rescale":1.1}`, "guidance_rescale", "0 to 1"},
 	{"eta over 1", `{"prompt":"a","eta":2}`, "eta", "0 to 1"},
 	{"clip_skip", `{"prompt":"a","clip_skip":2}`, "clip_skip", "0 to 1"},
-	{"priority", `{"prompt":"a","priority":5}`, "priority", "not supported yet"},
+	{"priority", `{"prompt":"a","priority":11}`, "priority", "from -10 to 10"},
 	{"previews", `{"prompt":"a","previews":-1}`, "previews", "0 to"},
 
 	{"unknown model", `{"prompt":"a","model":"sdxl"}`, "model", "tiny"},

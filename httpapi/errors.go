@@ -32,6 +32,9 @@ var kinds = map[leafserve.Kind]struct {
 	leafserve.Gone:        {http.StatusGone, "not_found_error"},
 	leafserve.Busy:        {http.StatusTooManyRequests, "rate_limit_error"},
 	leafserve.Canceled:    {statusCanceled, "canceled_error"},
+	leafserve.Timeout:     {http.StatusGatewayTimeout, "timeout_error"},
+	leafserve.NoKey:       {http.StatusUnauthorized, "authentication_error"},
+	leafserve.Forbidden:   {http.StatusForbidden, "permission_error"},
 	leafserve.Unavailable: {http.StatusServiceUnavailable, "server_error"},
 	leafserve.Internal:    {http.StatusInternalServerError, "server_error"},
 }

@@ -58,7 +58,11 @@ func (s *Server) takeOrder(c echo.Context, w work) error {
 	}
 	ctx := c.Request().Context()
 	// A client that goes away now must not leave a job that nobody knows of.
-	job, err := s.cfg.Jobs.Enqueue(context.WithoutCancel(ctx), o.request, o.kind, o.key)
+	job, err := s.cfg.Jobs.Enqueue(context.WithoutCancel(ctx), o.request, leafserve.Submission{
+		Kind:           o.kind,
+		IdempotencyKey: o.key,
+		RequestID:      c.Response().Header().Get(echo.HeaderXRequestID),
+	})
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ import (
 type Jobs interface {
 	// Enqueue stores a resolved request. A key seen before with the same
 	// request gives the job of then; "" is no key.
-	Enqueue(ctx context.Context, req leafserve.Request, kind, idempotencyKey string) (leafserve.Job, error)
+	Enqueue(ctx context.Context, req leafserve.Request, sub leafserve.Submission) (leafserve.Job, error)
 	// Seen says whether Enqueue would find a job, of whatever request, by a key.
 	Seen(ctx context.Context, idempotencyKey string) (bool, error)
 	// Job gives a job as it stands.

@@ -20,6 +20,7 @@ import (
 	"leafserve"
 	"leafserve/gallery"
 	"leafserve/httpapi"
+	"leafserve/internal/leaftest"
 	"leafserve/queue"
 	"leafserve/tensor"
 	"leafserve/web"
@@ -43,7 +44,7 @@ type world struct {
 }
 
 // start serves jobs that run does; nil is paint.
-func start(t testing.TB, run leafserve.Runner, tweak ...func(*httpapi.Config)) *world {
+func start(t testing.TB, run leaftest.OneJob, tweak ...func(*httpapi.Config)) *world {
 	t.Helper()
 	folder, err := gallery.Open(t.TempDir())
 	if err != nil {
@@ -55,7 +56,7 @@ func start(t testing.TB, run leafserve.Runner, tweak ...func(*httpapi.Config)) *
 	w := &world{t: t, pictures: folder, logs: &logSink{changed: make(chan struct{})}}
 	w.startQueue(run)
 	cfg := httpapi.Config{
-		Jobs: jobs{w.queue}, Pictures: folder, Models: []leafserve.ModelInfo{model}, Resolve: resolve, Encode: fakeEncode,
+		Jobs: w.queue, Pictures: folder, Models: []leafserve.ModelInfo{model}, Resolve: resolve, Encode: fakeEncode,
 		Page: web.Files(), Log: slog.New(slog.NewJSONHandler(w.logs, nil)),
 		MaxBody: 1 << 20,
 	}
@@ -88,7 +89,7 @@ func start(t testing.TB, run leafserve.Runner, tweak ...func(*httpapi.Config)) *
 const maxQueued = 100
 
 // startQueue starts an embedded Redis and a worker.
-func (w *world) startQueue(run leafserve.Runner) {
+func (w *world) startQueue(run leaftest.OneJob) {
 	client, stop, err := queue.Embedded()
 	if err != nil {
 		w.t.Fatal(err)
@@ -97,7 +98,9 @@ func (w *world) startQueue(run leafserve.Runner) {
 	w.queue = queue.New(client, queue.Config{MaxQueued: maxQueued})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- queue.NewWorker(w.queue, run, queue.WorkerConfig{Grace: time.Nanosecond}).Run(ctx) }()
+	go func() {
+		ended <- queue.NewWorker(w.queue, leaftest.Solo(run), queue.WorkerConfig{Grace: time.Nanosecond}).Run(ctx)
+	}()
 	w.t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -107,15 +110,8 @@ func (w *world) startQueue(run leafserve.Runner) {
 	})
 }
 
-// jobs fits the queue to what the server asks for.
-type jobs struct{ *queue.Queue }
-
-func (j jobs) Enqueue(ctx context.Context, req leafserve.Request, kind, key string) (leafserve.Job, error) {
-	return j.Queue.Enqueue(ctx, req, queue.EnqueueOptions{Kind: kind, IdempotencyKey: key})
-}
-
 // paint stores a small PNG for each picture of a job and reports each step.
-func paint(folder *gallery.Folder) leafserve.Runner {
+func paint(folder *gallery.Folder) leaftest.OneJob {
 	return func(_ context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
 		for step := range *job.Request.Steps {
 			report(leafserve.StepEvent{Step: step + 1, Steps: *job.Request.Steps})

@@ -69,19 +69,21 @@ func (e Encoders) Direction(ctx context.Context, encoder, text string) (gallery.
 // CLIP. The built-in model's takes 4 ms a picture, and 30 ms once to load. A job
 // does not fail because of its index entry: that is logged.
 func (m *Model) Indexed(run leafserve.Runner, pictures *gallery.Folder, index *gallery.Index) leafserve.Runner {
-	return func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
-		result, err := run(ctx, job, report)
-		if err != nil {
-			return result, err
+	return func(tasks []leafserve.Task) []leafserve.Outcome {
+		out := run(tasks)
+		for i, t := range tasks {
+			if out[i].Err != nil {
+				continue
+			}
+			entries := picturesOf(t.Job, out[i].Result)
+			if err := m.embed(t.Ctx, pictures, entries); err != nil {
+				slog.Warn("pictures not embedded: no search will find them", "job", t.Job.ID, "err", err)
+			}
+			if err := index.Add(entries...); err != nil {
+				slog.Warn("pictures not added to the gallery", "job", t.Job.ID, "err", err)
+			}
 		}
-		entries := picturesOf(job, result)
-		if err := m.embed(ctx, pictures, entries); err != nil {
-			slog.Warn("pictures not embedded: no search will find them", "job", job.ID, "err", err)
-		}
-		if err := index.Add(entries...); err != nil {
-			slog.Warn("pictures not added to the gallery", "job", job.ID, "err", err)
-		}
-		return result, nil
+		return out
 	}
 }
 

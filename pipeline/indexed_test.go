@@ -52,7 +52,7 @@ func TestSearchByText(t *testing.T) {
 			r.Prompt, r.Scheduler, r.Steps, r.Seeds, r.Seed, r.OutputFormat = tc.prompt, "dpmpp_2m", ptr(12), []uint64{7, 8}, nil, tc.format
 		})
 		j.ID = []string{"UMBRELLA", "WHALE", "CLOVER"}[i]
-		if _, err := run(context.Background(), j, func(any) {}); err != nil {
+		if _, err := leaftest.Run(context.Background(), run, j, func(any) {}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -106,7 +106,7 @@ func TestIndexedWithoutCLIP(t *testing.T) {
 	m := load(t, leaftest.Model(t, "tiny-sd15"))
 	pictures, _ := folder(t)
 	index := pictures.Index()
-	if _, err := m.Indexed(m.Runner(pictures), pictures, index)(context.Background(), job(t, m, nil), func(any) {}); err != nil {
+	if _, err := leaftest.Run(context.Background(), m.Indexed(m.Runner(pictures), pictures, index), job(t, m, nil), func(any) {}); err != nil {
 		t.Fatal(err)
 	}
 	hits, err := index.Newest(9)
@@ -154,8 +154,8 @@ func TestIndexedLeavesTheJob(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			run := func(context.Context, leafserve.Job, leafserve.Report) (leafserve.Result, error) { return made, tc.err }
-			result, err := m.Indexed(run, pictures, pictures.Index())(context.Background(), leafserve.Job{ID: "A"}, func(any) {})
+			run := leaftest.Solo(func(context.Context, leafserve.Job, leafserve.Report) (leafserve.Result, error) { return made, tc.err })
+			result, err := leaftest.Run(context.Background(), m.Indexed(run, pictures, pictures.Index()), leafserve.Job{ID: "A"}, func(any) {})
 			if !errors.Is(err, tc.err) || len(result.Images) != 1 {
 				t.Errorf("the job gives %+v, %v, want its own result and %v", result, err, tc.err)
 			}
@@ -263,11 +263,11 @@ func BenchmarkIndexed(b *testing.B) {
 	if err := pictures.Put("a-0.png", file.Bytes()); err != nil {
 		b.Fatal(err)
 	}
-	run := m.Indexed(func(context.Context, leafserve.Job, leafserve.Report) (leafserve.Result, error) {
+	run := m.Indexed(leaftest.Solo(func(context.Context, leafserve.Job, leafserve.Report) (leafserve.Result, error) {
 		return leafserve.Result{Images: []leafserve.Image{{URL: "/images/a-0.png", Width: 64, Height: 64}}}, nil
-	}, pictures, index)
+	}), pictures, index)
 	for b.Loop() {
-		if _, err := run(context.Background(), leafserve.Job{}, nil); err != nil {
+		if _, err := leaftest.Run(context.Background(), run, leafserve.Job{}, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

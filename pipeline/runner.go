@@ -32,17 +32,26 @@ type File struct {
 // and reports steps and previews; of a comparison also montage and report, and
 // the typo as soon as it is known. A job for another model is Unavailable.
 func (m *Model) Runner(store Store) leafserve.Runner {
-	return func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
-		if job.Request.Model != m.Info.Name {
-			return leafserve.Result{}, leafserve.Errorf(leafserve.Unavailable,
-				"a worker with model %s met a job for %s: start the API and its workers with the same --model", m.Info.Name, job.Request.Model)
+	return func(tasks []leafserve.Task) []leafserve.Outcome {
+		out := make([]leafserve.Outcome, len(tasks))
+		for i, t := range tasks {
+			out[i].Result, out[i].Err = m.runTask(t, store)
 		}
-		shelf := shelf{store, strings.ToLower(job.ID)}
-		if job.Kind == "compare" {
-			return m.compare(ctx, job.Request, shelf, report)
-		}
-		return m.pictures(ctx, job.Request, shelf, report)
+		return out
 	}
+}
+
+// runTask runs one job by itself.
+func (m *Model) runTask(t leafserve.Task, store Store) (leafserve.Result, error) {
+	if t.Job.Request.Model != m.Info.Name {
+		return leafserve.Result{}, leafserve.Errorf(leafserve.Unavailable,
+			"a worker with model %s met a job for %s: start the API and its workers with the same --model", m.Info.Name, t.Job.Request.Model)
+	}
+	shelf := shelf{store, strings.ToLower(t.Job.ID)}
+	if t.Job.Kind == "compare" {
+		return m.compare(t.Ctx, t.Job.Request, shelf, t.Report)
+	}
+	return m.pictures(t.Ctx, t.Job.Request, shelf, t.Report)
 }
 
 // pictures runs a job of kind generate.

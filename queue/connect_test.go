@@ -85,7 +85,7 @@ func TestRestart(t *testing.T) {
 		}
 	}
 	server.Kill()
-	_, err := b.Enqueue(t.Context(), ask("while it is down"), EnqueueOptions{})
+	_, err := b.Enqueue(t.Context(), ask("while it is down"), leafserve.Submission{})
 	wantKind(t, "Enqueue while Redis is down", err, leafserve.Unavailable)
 	g.through <- nil // one result comes while it is down
 	server.Start()

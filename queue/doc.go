@@ -4,7 +4,7 @@
 //	client, err := queue.Connect(ctx, "redis://localhost:6379")
 //	q := queue.New(client, queue.Config{})
 //	go queue.NewWorker(q, run, queue.WorkerConfig{}).Run(ctx)
-//	job, err := q.Enqueue(ctx, request, queue.EnqueueOptions{})
+//	job, err := q.Enqueue(ctx, request, leafserve.Submission{})
 //	for event, err := range q.Events(ctx, job.ID, "") { … }
 //
 // # A job's way

@@ -220,7 +220,7 @@ func FuzzStrangers(f *testing.F) {
 	}
 	client := startEmbedded(f)
 	q := New(client, Config{})
-	job, err := q.Enqueue(f.Context(), ask("p"), EnqueueOptions{})
+	job, err := q.Enqueue(f.Context(), ask("p"), leafserve.Submission{})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func FuzzStrangers(f *testing.F) {
 		if _, _, err := q.List(t.Context(), "", 1, cursor); err != nil {
 			wantKind(t, "List", err, leafserve.Invalid)
 		}
-		if _, err := q.Enqueue(t.Context(), ask(after), EnqueueOptions{IdempotencyKey: id}); err != nil {
+		if _, err := q.Enqueue(t.Context(), ask(after), leafserve.Submission{IdempotencyKey: id}); err != nil {
 			if k := leafserve.KindOf(err); k != leafserve.Conflict && k != leafserve.Busy {
 				t.Errorf("Enqueue with key %q: %v", id, err)
 			}

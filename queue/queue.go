@@ -79,23 +79,17 @@ func New(client redis.UniversalClient, cfg Config) *Queue {
 	}
 }
 
-// EnqueueOptions are what a job has besides its request.
-type EnqueueOptions struct {
-	Kind           string // the job's Kind; "" is generate
-	IdempotencyKey string // a second Enqueue with it and the same request, seed included, gives the first one's job; "" for none
-}
-
 // Enqueue stores a job for req, which must be resolved, and returns it with its
 // position. When it returns without error the job is in Redis. A full queue is
 // Busy with RetryAfter, a key used with another request Conflict; a key
 // is remembered as long as its job.
-func (q *Queue) Enqueue(ctx context.Context, req leafserve.Request, opt EnqueueOptions) (leafserve.Job, error) {
-	job := newJob(ulid.Make().String(), cmp.Or(opt.Kind, "generate"), req, q.now())
+func (q *Queue) Enqueue(ctx context.Context, req leafserve.Request, sub leafserve.Submission) (leafserve.Job, error) {
+	job := newJob(ulid.Make().String(), cmp.Or(sub.Kind, "generate"), req, q.now())
 	base, err := json.Marshal(job)
 	if err != nil {
 		return leafserve.Job{}, fmt.Errorf("encode job: %w", err)
 	}
-	key, body, err := idempotency(job, opt.IdempotencyKey)
+	key, body, err := idempotency(job, sub.IdempotencyKey)
 	if err != nil {
 		return leafserve.Job{}, err
 	}

@@ -120,7 +120,7 @@ func testOrder(t *testing.T, b *rig) {
 func testFull(t *testing.T, b *rig) {
 	b.enqueue(t, "1")
 	b.enqueue(t, "2")
-	_, err := b.Enqueue(t.Context(), ask("3"), EnqueueOptions{})
+	_, err := b.Enqueue(t.Context(), ask("3"), leafserve.Submission{})
 	wantRetry(t, err, 5*time.Second)
 	b.claimed(t)
 	b.enqueue(t, "3")
@@ -134,7 +134,7 @@ func testFullMeasured(t *testing.T, b *rig) {
 	clock = clock.Add(40 * time.Second)
 	b.finish(t, c)
 	b.enqueue(t, "waits")
-	_, err := b.Enqueue(t.Context(), ask("does not fit"), EnqueueOptions{})
+	_, err := b.Enqueue(t.Context(), ask("does not fit"), leafserve.Submission{})
 	wantRetry(t, err, 40*time.Second)
 }
 
@@ -157,7 +157,7 @@ func wantRetry(t *testing.T, err error, want time.Duration) {
 
 func testIdempotency(t *testing.T, b *rig) {
 	enqueue := func(key, prompt string) (leafserve.Job, error) {
-		return b.Enqueue(t.Context(), ask(prompt), EnqueueOptions{IdempotencyKey: key})
+		return b.Enqueue(t.Context(), ask(prompt), leafserve.Submission{IdempotencyKey: key})
 	}
 	seen := func(key string, want bool) {
 		t.Helper()
@@ -189,7 +189,7 @@ func testIdempotency(t *testing.T, b *rig) {
 	if fresh, err := enqueue("key", "another prompt"); err != nil || fresh.ID == one.ID {
 		t.Errorf("after expiry = %v, %v, want a new job", fresh.ID, err)
 	}
-	_, err = b.Enqueue(t.Context(), ask("prompt"), EnqueueOptions{IdempotencyKey: "another key", Kind: "compare"})
+	_, err = b.Enqueue(t.Context(), ask("prompt"), leafserve.Submission{IdempotencyKey: "another key", Kind: "compare"})
 	wantKind(t, "another kind", err, leafserve.Conflict)
 }
 
@@ -341,7 +341,7 @@ func testParallel(t *testing.T, b *rig) {
 	for i := range n {
 		wg.Go(func() {
 			prompt := fmt.Sprint(i)
-			job, err := b.Enqueue(t.Context(), ask(prompt), EnqueueOptions{})
+			job, err := b.Enqueue(t.Context(), ask(prompt), leafserve.Submission{})
 			if err != nil {
 				t.Errorf("Enqueue(%s): %v", prompt, err)
 				return

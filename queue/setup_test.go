@@ -128,7 +128,7 @@ func ask(prompt string) leafserve.Request {
 
 func (b *rig) enqueue(t testing.TB, prompt string) leafserve.Job {
 	t.Helper()
-	job, err := b.Enqueue(t.Context(), ask(prompt), EnqueueOptions{})
+	job, err := b.Enqueue(t.Context(), ask(prompt), leafserve.Submission{})
 	if err != nil {
 		t.Fatalf("Enqueue(%q): %v", prompt, err)
 	}
@@ -192,11 +192,11 @@ func (b *rig) follow(t testing.TB, id, after string) []leafserve.Event {
 }
 
 // work starts a worker; stop ends it and waits for that.
-func (b *rig) work(t testing.TB, cfg WorkerConfig, run leafserve.Runner) (stop func()) {
+func (b *rig) work(t testing.TB, cfg WorkerConfig, run leaftest.OneJob) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- NewWorker(b.Queue, run, cfg).Run(ctx) }()
+	go func() { ended <- NewWorker(b.Queue, leaftest.Solo(run), cfg).Run(ctx) }()
 	var stopped bool
 	stop = func() {
 		if stopped {

@@ -166,7 +166,8 @@ func (w *Worker) safely(ctx context.Context, job leafserve.Job, report leafserve
 			err = fmt.Errorf("the runner panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return w.run(ctx, job, report)
+	out := w.run([]leafserve.Task{{Job: job, Ctx: ctx, Report: report}})
+	return out[0].Result, out[0].Err
 }
 
 // settle writes how a job went until Redis has taken it or ctx ends; what it

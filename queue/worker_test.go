@@ -378,7 +378,7 @@ func testUnavailable(t *testing.T, b *rig) {
 		name string
 		call func() error
 	}{
-		{"Enqueue", func() error { _, err := b.Enqueue(ctx, ask("p"), EnqueueOptions{}); return err }},
+		{"Enqueue", func() error { _, err := b.Enqueue(ctx, ask("p"), leafserve.Submission{}); return err }},
 		{"Job", func() error { _, err := b.Job(ctx, id); return err }},
 		{"Cancel", func() error { _, err := b.Cancel(ctx, id); return err }},
 		{"List", func() error { _, _, err := b.List(ctx, "", 1, ""); return err }},

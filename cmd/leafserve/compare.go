@@ -168,15 +168,15 @@ func runComparison(cmd *cobra.Command, cfg *Config, model *pipeline.Model, req l
 	defer bar.done()
 	files := memory{}
 	job := leafserve.Job{ID: "compare", Kind: "compare", Request: req}
-	result, err := model.Runner(files)(cmd.Context(), job, func(event any) {
+	out := model.Runner(files)([]leafserve.Task{{Job: job, Ctx: cmd.Context(), Report: func(event any) {
 		if s, ok := event.(leafserve.StepEvent); ok {
 			bar.set(s.Step, s.Steps)
 		}
-	})
-	if err != nil {
+	}}})
+	if err := out[0].Err; err != nil {
 		return leafserve.Comparison{}, nil, err
 	}
-	return *result.Compare, files, nil
+	return *out[0].Result.Compare, files, nil
 }
 
 // memory keeps the files of a job by name.

@@ -129,7 +129,7 @@ func (s *service) run(ctx context.Context) (err error) {
 // server puts the HTTP side together.
 func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Server, error) {
 	return httpapi.New(httpapi.Config{
-		Jobs:           jobs{q},
+		Jobs:           q,
 		Pictures:       pictures,
 		Models:         []leafserve.ModelInfo{s.folder.Info},
 		Resolve:        s.folder.Resolve,
@@ -150,14 +150,6 @@ func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Ser
 		MaxBody:        s.cfg.HTTP.Body,
 		Grace:          s.cfg.HTTP.Grace,
 	})
-}
-
-// jobs is the queue as httpapi wants it.
-type jobs struct{ *queue.Queue }
-
-// Enqueue hands the idempotency key on.
-func (j jobs) Enqueue(ctx context.Context, req leafserve.Request, kind, key string) (leafserve.Job, error) {
-	return j.Queue.Enqueue(ctx, req, queue.EnqueueOptions{Kind: kind, IdempotencyKey: key})
 }
 
 // encoders gives the text encoders once they are loaded.
