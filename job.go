@@ -44,6 +44,11 @@ type Job struct {
 	Error        *JobError     `json:"error,omitempty"`   // only when failed or canceled
 	CreatedAt    time.Time     `json:"created_at"`
 	FinishedAt   *time.Time    `json:"finished_at,omitempty"`
+
+	// For us, not for clients.
+	Client    string `json:"-"` // Client.Name
+	RequestID string `json:"-"` // of the HTTP request that brought it
+	Trace     string `json:"-"` // W3C traceparent of that request
 }
 
 // Progress counts denoising steps and, of a comparison of a list before them, a
