@@ -1,6 +1,7 @@
 package gallery
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,8 +42,8 @@ func Open(dir string) (*Folder, error) {
 
 // Put stores data under name, in place of what was there. Readers see all of it
 // or nothing, also after a crash of the process.
-func (f *Folder) Put(name string, data []byte) error {
-	if err := checkName(name); err != nil {
+func (f *Folder) Put(ctx context.Context, name string, data []byte) error {
+	if err := allowed(ctx, name); err != nil {
 		return err
 	}
 	temp, err := os.CreateTemp(f.dir, tempPrefix+"*")
@@ -62,8 +63,8 @@ func (f *Folder) Put(name string, data []byte) error {
 
 // Get opens the file name and tells when it was stored. The caller closes it;
 // it stays readable when it is deleted or replaced meanwhile.
-func (f *Folder) Get(name string) (io.ReadSeekCloser, time.Time, error) {
-	if err := checkName(name); err != nil {
+func (f *Folder) Get(ctx context.Context, name string) (io.ReadSeekCloser, time.Time, error) {
+	if err := allowed(ctx, name); err != nil {
 		return nil, time.Time{}, err
 	}
 	file, err := os.Open(filepath.Join(f.dir, name))
@@ -82,8 +83,8 @@ func (f *Folder) Get(name string) (io.ReadSeekCloser, time.Time, error) {
 }
 
 // Delete removes the file name.
-func (f *Folder) Delete(name string) error {
-	if err := checkName(name); err != nil {
+func (f *Folder) Delete(ctx context.Context, name string) error {
+	if err := allowed(ctx, name); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(f.dir, name)); err != nil {
@@ -96,7 +97,10 @@ func (f *Folder) Delete(name string) error {
 // never ended left behind, and tells how many stored files it removed. Files
 // with names that Put does not give are left alone. It goes on after an error
 // and returns all of them.
-func (f *Folder) Sweep(olderThan time.Duration, now time.Time) (removed int, err error) {
+func (f *Folder) Sweep(ctx context.Context, olderThan time.Duration, now time.Time) (removed int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
 		return 0, diskError("sweep the picture folder", err)
@@ -124,6 +128,14 @@ func (f *Folder) Sweep(olderThan time.Duration, now time.Time) (removed int, err
 		return removed, diskError("sweep the picture folder", errors.Join(errs...))
 	}
 	return removed, nil
+}
+
+// allowed says whether a call about the file name may start.
+func allowed(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return checkName(name)
 }
 
 func checkName(name string) error {

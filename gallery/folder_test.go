@@ -28,7 +28,7 @@ func openFolder(t testing.TB) *Folder {
 
 func (f *Folder) mustPut(t testing.TB, name, data string) {
 	t.Helper()
-	if err := f.Put(name, []byte(data)); err != nil {
+	if err := f.Put(t.Context(), name, []byte(data)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -36,7 +36,7 @@ func (f *Folder) mustPut(t testing.TB, name, data string) {
 // read gives the bytes of a file, or the error of Get.
 func (f *Folder) read(t testing.TB, name string) (string, error) {
 	t.Helper()
-	r, _, err := f.Get(name)
+	r, _, err := f.Get(t.Context(), name)
 	if err != nil {
 		return "", err
 	}
@@ -60,7 +60,7 @@ func TestFolderPutGetDelete(t *testing.T) {
 	before := time.Now().Add(-2 * time.Second) // file systems may keep whole seconds
 	f.mustPut(t, "a-0.png", "first")
 	f.mustPut(t, "a-0.png", "second")
-	file, stored, err := f.Get("a-0.png")
+	file, stored, err := f.Get(t.Context(), "a-0.png")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestFolderPutGetDelete(t *testing.T) {
 	if stored.Before(before) || stored.After(time.Now().Add(2*time.Second)) {
 		t.Errorf("stored at %v, want about now", stored)
 	}
-	if err := f.Delete("a-0.png"); err != nil {
+	if err := f.Delete(t.Context(), "a-0.png"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := file.Seek(3, io.SeekStart); err != nil {
@@ -79,17 +79,17 @@ func TestFolderPutGetDelete(t *testing.T) {
 	}
 	_, err = f.read(t, "a-0.png")
 	wantKind(t, "Get after Delete", err, leafserve.NotFound)
-	wantKind(t, "second Delete", f.Delete("a-0.png"), leafserve.NotFound)
+	wantKind(t, "second Delete", f.Delete(t.Context(), "a-0.png"), leafserve.NotFound)
 }
 
 func TestFolderNames(t *testing.T) {
 	f := openFolder(t)
 	for _, name := range []string{"", ".", "..", ".hidden", "../a.png", "a/b.png", `a\b.png`, "A.png", "ä.png", "a b", "a\x00b", "a\n", strings.Repeat("a", 201)} {
 		t.Run(fmt.Sprintf("%q", name), func(t *testing.T) {
-			_, _, err := f.Get(name)
+			_, _, err := f.Get(t.Context(), name)
 			wantKind(t, "Get", err, leafserve.NotFound)
-			wantKind(t, "Put", f.Put(name, []byte("x")), leafserve.NotFound)
-			wantKind(t, "Delete", f.Delete(name), leafserve.NotFound)
+			wantKind(t, "Put", f.Put(t.Context(), name, []byte("x")), leafserve.NotFound)
+			wantKind(t, "Delete", f.Delete(t.Context(), name), leafserve.NotFound)
 		})
 	}
 	for _, name := range []string{"a", "01j8x.png", "a..b", "-", "_", strings.Repeat("a", 200)} {
@@ -107,7 +107,7 @@ func FuzzFolderNames(f *testing.F) {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		err := folder.Put(name, []byte(name))
+		err := folder.Put(t.Context(), name, []byte(name))
 		if err != nil {
 			wantKind(t, "Put", err, leafserve.NotFound)
 			return
@@ -115,7 +115,7 @@ func FuzzFolderNames(f *testing.F) {
 		if got, err := folder.read(t, name); err != nil || got != name {
 			t.Errorf("Get(%q) = %q, %v", name, got, err)
 		}
-		if err := folder.Delete(name); err != nil {
+		if err := folder.Delete(t.Context(), name); err != nil {
 			t.Error(err)
 		}
 		for d, want := range map[string]int{dir: 1, folder.dir: 0} {
@@ -131,7 +131,7 @@ func TestFolderGetNotAFile(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(f.dir, "sub"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := f.Get("sub")
+	_, _, err := f.Get(t.Context(), "sub")
 	wantKind(t, "Get of a directory", err, leafserve.NotFound)
 }
 
@@ -144,7 +144,7 @@ func TestFolderNeverHalfAFile(t *testing.T) {
 	for w := range 3 {
 		writers.Go(func() {
 			for i := range 30 {
-				if err := f.Put("a", bytes.Repeat([]byte{byte('0' + w*3 + i%3)}, size)); err != nil {
+				if err := f.Put(t.Context(), "a", bytes.Repeat([]byte{byte('0' + w*3 + i%3)}, size)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -174,7 +174,7 @@ func TestFolderPutFails(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(f.dir, "a", "b"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Put("a", []byte("x")); err == nil {
+	if err := f.Put(t.Context(), "a", []byte("x")); err == nil {
 		t.Error("Put over a directory succeeded")
 	}
 	if entries, err := os.ReadDir(f.dir); err != nil || len(entries) != 1 {
@@ -197,7 +197,7 @@ func TestFolderSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n, err := f.Sweep(24*time.Hour, now); n != 1 || err != nil {
+	if n, err := f.Sweep(t.Context(), 24*time.Hour, now); n != 1 || err != nil {
 		t.Errorf("Sweep = %d, %v; want 1", n, err)
 	}
 	entries, err := os.ReadDir(f.dir)
@@ -218,10 +218,10 @@ func TestFolderGone(t *testing.T) {
 	if err := os.Remove(f.dir); err != nil {
 		t.Fatal(err)
 	}
-	wantKind(t, "Put", f.Put("a", nil), leafserve.Unavailable)
-	_, err := f.Sweep(0, time.Now())
+	wantKind(t, "Put", f.Put(t.Context(), "a", nil), leafserve.Unavailable)
+	_, err := f.Sweep(t.Context(), 0, time.Now())
 	wantKind(t, "Sweep", err, leafserve.Unavailable)
-	_, _, err = f.Get("a")
+	_, _, err = f.Get(t.Context(), "a")
 	wantKind(t, "Get", err, leafserve.NotFound)
 }
 

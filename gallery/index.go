@@ -2,6 +2,7 @@ package gallery
 
 import (
 	"bufio"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
@@ -110,7 +111,10 @@ func (x *Index) lock() (unlock func(), err error) {
 
 // Add appends entries. An entry whose name is there already is ignored, as a
 // name never gets another picture. Readers see a record whole or not at all.
-func (x *Index) Add(entries ...Entry) error {
+func (x *Index) Add(ctx context.Context, entries ...Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	var lines []byte
 	for _, e := range entries {
 		if err := checkName(e.Name); err != nil {
@@ -164,7 +168,10 @@ func beforeAppend(f *os.File) (string, error) {
 
 // refresh reads what was added since the last time, all where the file was
 // replaced. The entries it gives are not changed later.
-func (x *Index) refresh() ([]*Entry, error) {
+func (x *Index) refresh(ctx context.Context) ([]*Entry, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	f, err := os.Open(x.path(indexFile))
@@ -232,13 +239,13 @@ func (x *Index) readOn(f *os.File) error {
 // Prune takes out the entries whose picture is no longer in the folder and tells
 // how many. Where there are any it writes the file anew: no prompt outlives its
 // picture for longer than from one Prune to the next.
-func (x *Index) Prune() (removed int, err error) {
+func (x *Index) Prune(ctx context.Context) (removed int, err error) {
 	unlock, err := x.lock()
 	if err != nil {
 		return 0, diskError("prune the picture index", err)
 	}
 	defer unlock()
-	entries, err := x.refresh()
+	entries, err := x.refresh(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -61,11 +61,11 @@ func indexed(t testing.TB, entries ...Entry) *Folder {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if err := folder.Put(e.Name, []byte("picture")); err != nil {
+		if err := folder.Put(t.Context(), e.Name, []byte("picture")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := folder.Index().Add(entries...); err != nil {
+	if err := folder.Index().Add(t.Context(), entries...); err != nil {
 		t.Fatal(err)
 	}
 	return folder
@@ -99,7 +99,7 @@ func TestIndexKeepsEntries(t *testing.T) {
 	want := entriesOf(unit(1, 3, 5))
 	want[1].Space, want[1].Embedding = "", nil
 	folder := indexed(t, want...)
-	hits, err := folder.Index().Newest(10)
+	hits, err := folder.Index().Newest(t.Context(), 10)
 	if err != nil || len(hits) != 3 {
 		t.Fatalf("Newest = %v, %v, want 3 entries", hits, err)
 	}
@@ -159,33 +159,33 @@ func TestIndexSeesOtherProcesses(t *testing.T) {
 	reader, writer := folder.Index(), folder.Index()
 	check := func(when, want string) {
 		t.Helper()
-		if got := names(t)(reader.Newest(9)); got != want {
+		if got := names(t)(reader.Newest(t.Context(), 9)); got != want {
 			t.Errorf("%s: %s, want %s", when, got, want)
 		}
 	}
 	check("at first", "p00001 p00000")
-	if err := writer.Add(all[2]); err != nil {
+	if err := writer.Add(t.Context(), all[2]); err != nil {
 		t.Fatal(err)
 	}
 	check("after another's Add", "p00002 p00001 p00000")
-	if err := folder.Delete("p00001.png"); err != nil {
+	if err := folder.Delete(t.Context(), "p00001.png"); err != nil {
 		t.Fatal(err)
 	}
-	if err := folder.Put("p00002.png", nil); err != nil {
+	if err := folder.Put(t.Context(), "p00002.png", nil); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := writer.Prune(); n != 1 || err != nil {
+	if n, err := writer.Prune(t.Context()); n != 1 || err != nil {
 		t.Errorf("Prune = %d, %v, want 1", n, err)
 	}
 	check("after another's Prune", "p00002 p00000")
-	if n, err := reader.Prune(); n != 0 || err != nil {
+	if n, err := reader.Prune(t.Context()); n != 0 || err != nil {
 		t.Errorf("Prune again = %d, %v, want 0", n, err)
 	}
-	if err := errors.Join(folder.Put("p00003.png", nil), writer.Add(all[3], all[3], all[0])); err != nil {
+	if err := errors.Join(folder.Put(t.Context(), "p00003.png", nil), writer.Add(t.Context(), all[3], all[3], all[0])); err != nil {
 		t.Fatal(err)
 	}
 	check("after an Add to the new file, one entry twice and one known", "p00003 p00002 p00000")
-	if got := names(t)(writer.Newest(9)); got != "p00003 p00002 p00000" {
+	if got := names(t)(writer.Newest(t.Context(), 9)); got != "p00003 p00002 p00000" {
 		t.Errorf("who pruned sees %s", got)
 	}
 	if err := os.Remove(filepath.Join(folder.dir, indexFile)); err != nil {
@@ -219,10 +219,10 @@ func TestIndexAfterCrash(t *testing.T) {
 		}
 		x := folder.Index()
 		want := map[bool]string{true: "", false: "p00000"}[inHeader]
-		if got := names(t)(x.Newest(9)); got != want {
+		if got := names(t)(x.Newest(t.Context(), 9)); got != want {
 			t.Errorf("cut at byte %d of %d: %q is left, want %q", cut, len(whole), got, want)
 		}
-		if err := x.Add(all[2]); err != nil {
+		if err := x.Add(t.Context(), all[2]); err != nil {
 			t.Fatal(err)
 		}
 		want = strings.TrimSpace("p00002 " + want)
@@ -230,7 +230,7 @@ func TestIndexAfterCrash(t *testing.T) {
 			if cut == len(whole)-1 { // only the end of the line was missing
 				want = "p00002 p00001 p00000"
 			}
-			if got := names(t)(x.Newest(9)); got != want {
+			if got := names(t)(x.Newest(t.Context(), 9)); got != want {
 				t.Errorf("cut at byte %d of %d, then an Add: %q, want %q", cut, len(whole), got, want)
 			}
 		}
@@ -257,10 +257,10 @@ func TestIndexUnreadable(t *testing.T) {
 	}
 	log := logged(t)
 	x := folder.Index()
-	if err := x.Add(all[1]); err != nil {
+	if err := x.Add(t.Context(), all[1]); err != nil {
 		t.Fatal(err)
 	}
-	if got := names(t)(x.Newest(9)); got != "p00001 p00000" {
+	if got := names(t)(x.Newest(t.Context(), 9)); got != "p00001 p00000" {
 		t.Errorf("%q is left, want both", got)
 	}
 	if !strings.Contains(log.String(), "n=6") {
@@ -278,10 +278,10 @@ func TestIndexTogether(t *testing.T) {
 		running.Go(func() {
 			x := folder.Index()
 			for _, e := range all[w*each : (w+1)*each] {
-				if err := errors.Join(folder.Put(e.Name, nil), x.Add(e)); err != nil {
+				if err := errors.Join(folder.Put(t.Context(), e.Name, nil), x.Add(t.Context(), e)); err != nil {
 					t.Error(err)
 				}
-				if hits, err := x.Newest(1); err != nil || len(hits) != 1 {
+				if hits, err := x.Newest(t.Context(), 1); err != nil || len(hits) != 1 {
 					t.Errorf("Newest = %v, %v", hits, err)
 				}
 			}
@@ -290,16 +290,16 @@ func TestIndexTogether(t *testing.T) {
 	running.Go(func() {
 		x := folder.Index()
 		for _, e := range all[writers*each:] {
-			if err := folder.Delete(e.Name); err != nil {
+			if err := folder.Delete(t.Context(), e.Name); err != nil {
 				t.Error(err)
 			}
-			if n, err := x.Prune(); n != 1 || err != nil {
+			if n, err := x.Prune(t.Context()); n != 1 || err != nil {
 				t.Errorf("Prune = %d, %v, want 1", n, err)
 			}
 		}
 	})
 	running.Wait()
-	if hits, err := folder.Index().Newest(1000); err != nil || len(hits) != writers*each {
+	if hits, err := folder.Index().Newest(t.Context(), 1000); err != nil || len(hits) != writers*each {
 		t.Errorf("%d entries, %v, want %d", len(hits), err, writers*each)
 	}
 }
@@ -331,10 +331,10 @@ func TestIndexLock(t *testing.T) {
 func TestSweepLeavesTheIndex(t *testing.T) {
 	folder := indexed(t, entriesOf(unit(6, 2, 2))...)
 	x := folder.Index()
-	if n, err := folder.Sweep(time.Minute, time.Now().Add(time.Hour)); n != 2 || err != nil {
+	if n, err := folder.Sweep(t.Context(), time.Minute, time.Now().Add(time.Hour)); n != 2 || err != nil {
 		t.Fatalf("Sweep = %d, %v, want 2", n, err)
 	}
-	if n, err := x.Prune(); n != 2 || err != nil {
+	if n, err := x.Prune(t.Context()); n != 2 || err != nil {
 		t.Errorf("Prune = %d, %v, want 2", n, err)
 	}
 	left, err := os.ReadFile(filepath.Join(folder.dir, indexFile))
@@ -345,14 +345,14 @@ func TestSweepLeavesTheIndex(t *testing.T) {
 
 func TestIndexErrors(t *testing.T) {
 	folder := indexed(t)
-	wantKind(t, "Add of a name that cannot be", folder.Index().Add(Entry{Name: "../x.png"}), leafserve.NotFound)
+	wantKind(t, "Add of a name that cannot be", folder.Index().Add(t.Context(), Entry{Name: "../x.png"}), leafserve.NotFound)
 	if err := os.RemoveAll(folder.dir); err != nil {
 		t.Fatal(err)
 	}
-	wantKind(t, "Add", folder.Index().Add(Entry{Name: "a.png"}), leafserve.Unavailable)
-	_, err := folder.Index().Prune()
+	wantKind(t, "Add", folder.Index().Add(t.Context(), Entry{Name: "a.png"}), leafserve.Unavailable)
+	_, err := folder.Index().Prune(t.Context())
 	wantKind(t, "Prune", err, leafserve.Unavailable)
-	if hits, err := folder.Index().Newest(3); len(hits) != 0 || err != nil {
+	if hits, err := folder.Index().Newest(t.Context(), 3); len(hits) != 0 || err != nil {
 		t.Errorf("Newest without a file = %v, %v, want nothing", hits, err)
 	}
 }
@@ -374,13 +374,13 @@ func FuzzIndexFile(f *testing.F) {
 			t.Fatal(err)
 		}
 		x := folder.Index()
-		if _, err := x.Search("s", []float32{1, 0}, 5); err != nil {
+		if _, err := x.Search(t.Context(), "s", []float32{1, 0}, 5); err != nil {
 			t.Fatal(err)
 		}
-		if err := x.Add(Entry{Name: "new-0.png", Space: "fuzz", Embedding: Embedding{0, 1}}); err != nil {
+		if err := x.Add(t.Context(), Entry{Name: "new-0.png", Space: "fuzz", Embedding: Embedding{0, 1}}); err != nil {
 			t.Fatal(err)
 		}
-		if hits, err := x.Search("fuzz", []float32{0, 1}, 100); err != nil || !slices.ContainsFunc(hits, func(h Hit) bool { return h.Name == "new-0.png" }) {
+		if hits, err := x.Search(t.Context(), "fuzz", []float32{0, 1}, 100); err != nil || !slices.ContainsFunc(hits, func(h Hit) bool { return h.Name == "new-0.png" }) {
 			t.Errorf("Search = %v, %v, want the new entry", hits, err)
 		}
 	})
@@ -394,24 +394,24 @@ func BenchmarkIndex(b *testing.B) {
 			b.Fatal(err)
 		}
 		all := entriesOf(unit(8, 100_000, width))
-		if err := folder.Index().Add(all...); err != nil {
+		if err := folder.Index().Add(b.Context(), all...); err != nil {
 			b.Fatal(err)
 		}
 		query := unit(9, 1, width)[0]
 		x := folder.Index()
-		if _, err := x.Newest(1); err != nil {
+		if _, err := x.Newest(b.Context(), 1); err != nil {
 			b.Fatal(err)
 		}
 		b.Run(fmt.Sprintf("search 100000 of %d", width), func(b *testing.B) {
 			for b.Loop() {
-				if hits, err := x.Search("a", query, 100); err != nil || len(hits) != 100 {
+				if hits, err := x.Search(b.Context(), "a", query, 100); err != nil || len(hits) != 100 {
 					b.Fatal(len(hits), err)
 				}
 			}
 		})
 		b.Run(fmt.Sprintf("open 100000 of %d", width), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := folder.Index().Newest(1); err != nil {
+				if _, err := folder.Index().Newest(b.Context(), 1); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -421,7 +421,7 @@ func BenchmarkIndex(b *testing.B) {
 			for b.Loop() {
 				e := all[0]
 				e.Name = fmt.Sprintf("new%d.png", n)
-				if n++; folder.Index().Add(e) != nil {
+				if n++; folder.Index().Add(b.Context(), e) != nil {
 					b.Fatal("Add failed")
 				}
 			}

@@ -27,13 +27,13 @@ const reportText = "<!doctype html><title>report</title>"
 
 // paintComparison stores a small picture for each cell, and a montage and a report.
 func paintComparison(folder *gallery.Folder) leaftest.OneJob {
-	return func(_ context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
+	return func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
 		if job.Kind != "compare" {
 			return leafserve.Result{}, fmt.Errorf("a job of kind %s", job.Kind)
 		}
 		id := strings.ToLower(job.ID)
 		for name, data := range map[string][]byte{id + "-0.png": picture(), id + "-montage.png": picture(), id + ".html": []byte(reportText)} {
-			if err := folder.Put(name, data); err != nil {
+			if err := folder.Put(ctx, name, data); err != nil {
 				return leafserve.Result{}, err
 			}
 		}
@@ -215,13 +215,13 @@ func TestCompareHoldsNoSlot(t *testing.T) {
 // TestCompareInline: with b64_json the bytes are in the cells, too.
 func TestCompareInline(t *testing.T) {
 	folders := make(chan *gallery.Folder, 1)
-	w := start(t, func(_ context.Context, job leafserve.Job, _ leafserve.Report) (leafserve.Result, error) {
+	w := start(t, func(ctx context.Context, job leafserve.Job, _ leafserve.Report) (leafserve.Result, error) {
 		folder := <-folders
 		folders <- folder
 		images := make([]leafserve.Image, 2)
 		for i := range images {
 			name := fmt.Sprintf("%s-%d.png", strings.ToLower(job.ID), i)
-			if err := folder.Put(name, fmt.Appendf(nil, "picture %d", i)); err != nil {
+			if err := folder.Put(ctx, name, fmt.Appendf(nil, "picture %d", i)); err != nil {
 				return leafserve.Result{}, err
 			}
 			images[i].URL = "/images/" + name

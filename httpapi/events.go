@@ -55,7 +55,7 @@ func (s *Server) relay(ctx context.Context, out eventWriter, events iter.Seq2[le
 				return nil
 			}
 			if err = item.err; err == nil {
-				err = out.event(s.dressed(item.event))
+				err = out.event(s.dressed(ctx, item.event))
 			}
 		}
 		if err != nil {
@@ -93,7 +93,7 @@ func collect(ctx context.Context, events iter.Seq2[leafserve.Event, error]) <-ch
 
 // dressed puts the pictures' bytes into the job of a done event when its
 // request asked for them.
-func (s *Server) dressed(event leafserve.Event) leafserve.Event {
+func (s *Server) dressed(ctx context.Context, event leafserve.Event) leafserve.Event {
 	if event.Type != "done" {
 		return event
 	}
@@ -101,7 +101,7 @@ func (s *Server) dressed(event leafserve.Event) leafserve.Event {
 	if json.Unmarshal(event.Data, &job) != nil || job.Request.Response != "b64_json" {
 		return event
 	}
-	job, err := s.inlinePictures(job)
+	job, err := s.inlinePictures(ctx, job)
 	if err != nil {
 		return event // with URLs, which say what is wrong with the pictures
 	}

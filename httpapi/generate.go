@@ -239,7 +239,7 @@ func (s *Server) renderJob(c echo.Context, job leafserve.Job, o order) error {
 	case o.media != echo.MIMEApplicationJSON:
 		return o.send(c, job, o.media)
 	}
-	job, err := s.inlinePictures(job)
+	job, err := s.inlinePictures(c.Request().Context(), job)
 	if err != nil {
 		return err
 	}

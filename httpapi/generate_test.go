@@ -116,7 +116,7 @@ func TestGenerateBase64(t *testing.T) {
 	if done := events[len(events)-1]; done.kind != "done" || !strings.Contains(done.data, want) {
 		t.Errorf("last event %q lacks the picture", done.kind)
 	}
-	if err := w.pictures.Delete(strings.TrimPrefix(job.Images[0].URL, "/images/")); err != nil {
+	if err := w.pictures.Delete(t.Context(), strings.TrimPrefix(job.Images[0].URL, "/images/")); err != nil {
 		t.Fatal(err)
 	}
 	if got := parse[leafserve.Job](t, w.do("GET", "/jobs/"+job.ID, "")); got.Images[0].B64JSON != "" || got.Images[0].URL == "" {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ func (s *Server) getImage(c echo.Context) error {
 // serveStored serves a stored file. Its name never gets other bytes, so caches
 // may keep it for good and the name is its ETag.
 func (s *Server) serveStored(c echo.Context, name, media string) error {
-	file, changed, err := s.cfg.Pictures.Get(name)
+	file, changed, err := s.cfg.Pictures.Get(c.Request().Context(), name)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func (s *Server) sendFirst(c echo.Context, job leafserve.Job, media string) erro
 
 // sendStored answers with the bytes of the stored file that url names.
 func (s *Server) sendStored(c echo.Context, url, media string) error {
-	data, err := s.readStored(url)
+	data, err := s.readStored(c.Request().Context(), url)
 	if err != nil {
 		return err
 	}
@@ -87,14 +88,14 @@ func (s *Server) sendStored(c echo.Context, url, media string) error {
 // inlinePictures puts the bytes into the images of a job whose request asked
 // for that, and into the cells of its comparison. The error is of the first
 // picture that cannot be read.
-func (s *Server) inlinePictures(job leafserve.Job) (leafserve.Job, error) {
+func (s *Server) inlinePictures(ctx context.Context, job leafserve.Job) (leafserve.Job, error) {
 	if job.Request.Response != "b64_json" {
 		return job, nil
 	}
 	job.Images = slices.Clone(job.Images)
 	texts := map[string]string{} // base64, by URL
 	for i, img := range job.Images {
-		data, err := s.readStored(img.URL)
+		data, err := s.readStored(ctx, img.URL)
 		if err != nil {
 			return job, err
 		}
@@ -129,8 +130,8 @@ func inlineCells(c leafserve.Comparison, texts map[string]string) *leafserve.Com
 	return &c
 }
 
-func (s *Server) readStored(url string) ([]byte, error) {
-	file, _, err := s.cfg.Pictures.Get(path.Base(url))
+func (s *Server) readStored(ctx context.Context, url string) ([]byte, error) {
+	file, _, err := s.cfg.Pictures.Get(ctx, path.Base(url))
 	if err != nil {
 		return nil, err
 	}

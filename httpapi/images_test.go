@@ -11,7 +11,7 @@ import (
 func TestImage(t *testing.T) {
 	w := start(t, nil)
 	data := picture()
-	if err := w.pictures.Put("a-0.png", data); err != nil {
+	if err := w.pictures.Put(t.Context(), "a-0.png", data); err != nil {
 		t.Fatal(err)
 	}
 	r := w.do("GET", "/images/a-0.png", "")

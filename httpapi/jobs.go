@@ -24,7 +24,7 @@ func (s *Server) getJob(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if full, err := s.inlinePictures(job); err == nil {
+	if full, err := s.inlinePictures(c.Request().Context(), job); err == nil {
 		job = full
 	} // else its URLs say what is wrong with the pictures: the job stays readable
 	return c.JSON(http.StatusOK, job)

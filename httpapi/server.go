@@ -46,7 +46,7 @@ type Jobs interface {
 // The caller closes the reader. The error is NotFound for a name that is not
 // there or cannot be.
 type Pictures interface {
-	Get(name string) (io.ReadSeekCloser, time.Time, error)
+	Get(ctx context.Context, name string) (io.ReadSeekCloser, time.Time, error)
 }
 
 // Check is one part that must work before requests are taken.

@@ -112,14 +112,14 @@ func (w *world) startQueue(run leaftest.OneJob) {
 
 // paint stores a small PNG for each picture of a job and reports each step.
 func paint(folder *gallery.Folder) leaftest.OneJob {
-	return func(_ context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
+	return func(ctx context.Context, job leafserve.Job, report leafserve.Report) (leafserve.Result, error) {
 		for step := range *job.Request.Steps {
 			report(leafserve.StepEvent{Step: step + 1, Steps: *job.Request.Steps})
 		}
 		var out leafserve.Result
 		for i, seed := range job.Request.ImageSeeds() {
 			name := fmt.Sprintf("%s-%d.%s", strings.ToLower(job.ID), i, job.Request.OutputFormat)
-			if err := folder.Put(name, picture()); err != nil {
+			if err := folder.Put(ctx, name, picture()); err != nil {
 				return out, err
 			}
 			out.Images = append(out.Images, leafserve.Image{URL: "/images/" + name, Seed: seed, Width: *job.Request.Width, Height: *job.Request.Height})

@@ -120,7 +120,7 @@ func (c *comparison) finish(ctx context.Context, first int, part []drawing, outs
 		if err != nil {
 			return err
 		}
-		if part[i].image, err = c.shelf.picture(first+i, c.request.OutputFormat, files[0]); err != nil {
+		if part[i].image, err = c.shelf.picture(ctx, first+i, c.request.OutputFormat, files[0]); err != nil {
 			return err
 		}
 		pictures[i], part[i].small = files[0].Picture, gallery.Thumbnail(files[0].Picture)

@@ -48,7 +48,7 @@ func (m *Model) compare(ctx context.Context, r leafserve.Request, shelf shelf, t
 	for _, d := range c.sheet.drawings {
 		result.Images = append(result.Images, d.image)
 	}
-	result.Compare, err = c.publish(cases)
+	result.Compare, err = c.publish(ctx, cases)
 	return result, err
 }
 
@@ -165,7 +165,7 @@ func (c *comparison) cell(i int) leafserve.Cell {
 }
 
 // publish stores the montage and the report, and puts the comparison together.
-func (c *comparison) publish(cases []leafserve.Case) (*leafserve.Comparison, error) {
+func (c *comparison) publish(ctx context.Context, cases []leafserve.Case) (*leafserve.Comparison, error) {
 	out := &leafserve.Comparison{}
 	if c.request.Prompts == nil {
 		out.Case = &cases[0]
@@ -178,13 +178,13 @@ func (c *comparison) publish(cases []leafserve.Case) (*leafserve.Comparison, err
 	if err != nil {
 		return nil, err
 	}
-	if out.Montage, err = c.shelf.put("/images/", "-montage.png", montage); err != nil {
+	if out.Montage, err = c.shelf.put(ctx, "/images/", "-montage.png", montage); err != nil {
 		return nil, err
 	}
 	page, err := c.page(cases)
 	if err != nil {
 		return nil, err
 	}
-	out.Report, err = c.shelf.put("/reports/", ".html", page)
+	out.Report, err = c.shelf.put(ctx, "/reports/", ".html", page)
 	return out, err
 }

@@ -79,7 +79,7 @@ func (m *Model) Indexed(run leafserve.Runner, pictures *gallery.Folder, index *g
 			if err := m.embed(t.Ctx, pictures, entries); err != nil {
 				slog.Warn("pictures not embedded: no search will find them", "job", t.Job.ID, "err", err)
 			}
-			if err := index.Add(entries...); err != nil {
+			if err := index.Add(t.Ctx, entries...); err != nil {
 				slog.Warn("pictures not added to the gallery", "job", t.Job.ID, "err", err)
 			}
 		}
@@ -121,7 +121,7 @@ func (m *Model) embed(ctx context.Context, pictures *gallery.Folder, entries []g
 	for part := range slices.Chunk(entries, atOnce) {
 		images := make([]image.Image, len(part))
 		for i, e := range part {
-			if images[i], err = decode(pictures, e.Name); err != nil {
+			if images[i], err = decode(ctx, pictures, e.Name); err != nil {
 				return err
 			}
 		}
@@ -137,8 +137,8 @@ func (m *Model) embed(ctx context.Context, pictures *gallery.Folder, entries []g
 }
 
 // decode reads a stored picture.
-func decode(pictures *gallery.Folder, name string) (image.Image, error) {
-	file, _, err := pictures.Get(name)
+func decode(ctx context.Context, pictures *gallery.Folder, name string) (image.Image, error) {
+	file, _, err := pictures.Get(ctx, name)
 	if err != nil {
 		return nil, err
 	}

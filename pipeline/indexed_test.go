@@ -29,7 +29,7 @@ func search(t *testing.T, m *Model, index *gallery.Index, encoder, text string, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	hits, err := index.Search(space, query, k)
+	hits, err := index.Search(t.Context(), space, query, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestSearchByText(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"whale-0.jpeg", "clover-1.webp", "umbrella-0.png"} {
-		hits, err := index.Like(name, 1)
+		hits, err := index.Like(t.Context(), name, 1)
 		if err != nil || len(hits) != 1 || !strings.HasPrefix(hits[0].Name, name[:5]) || hits[0].Name == name {
 			t.Errorf("Like(%s) = %v, %v, want the other one", name, hits, err)
 		}
@@ -90,12 +90,12 @@ func TestSearchByText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := decode(pictures, "umbrella-0.png")
+	img, err := decode(t.Context(), pictures, "umbrella-0.png")
 	if err != nil {
 		t.Fatal(err)
 	}
 	row, _ := embed(t, judge, []image.Image{img}, nil)
-	hits, err := index.Search(judge.Space, row.Data, 1)
+	hits, err := index.Search(t.Context(), judge.Space, row.Data, 1)
 	if err != nil || hits[0].Name != "umbrella-0.png" || math.Abs(hits[0].Score-1) > 1e-4 {
 		t.Errorf("Search with the picture's own embedding = %+v, %v", hits, err)
 	}
@@ -109,7 +109,7 @@ func TestIndexedWithoutCLIP(t *testing.T) {
 	if _, err := leaftest.Run(context.Background(), m.Indexed(m.Runner(pictures), pictures, index), job(t, m, nil), func(any) {}); err != nil {
 		t.Fatal(err)
 	}
-	hits, err := index.Newest(9)
+	hits, err := index.Newest(t.Context(), 9)
 	if err != nil || len(hits) != 2 || hits[0].Space != "" || hits[0].Embedding != nil {
 		t.Errorf("Newest = %+v, %v, want two pictures without embedding", hits, err)
 	}
@@ -160,7 +160,7 @@ func TestIndexedLeavesTheJob(t *testing.T) {
 				t.Errorf("the job gives %+v, %v, want its own result and %v", result, err, tc.err)
 			}
 			if !tc.broken {
-				if hits, err := pictures.Index().Newest(9); err != nil || len(hits) != tc.want {
+				if hits, err := pictures.Index().Newest(t.Context(), 9); err != nil || len(hits) != tc.want {
 					t.Errorf("%d entries, %v, want %d", len(hits), err, tc.want)
 				}
 			}
@@ -260,7 +260,7 @@ func BenchmarkIndexed(b *testing.B) {
 	if err := gallery.Encode(&file, image.NewNRGBA(image.Rect(0, 0, 64, 64)), "png", ""); err != nil {
 		b.Fatal(err)
 	}
-	if err := pictures.Put("a-0.png", file.Bytes()); err != nil {
+	if err := pictures.Put(b.Context(), "a-0.png", file.Bytes()); err != nil {
 		b.Fatal(err)
 	}
 	run := m.Indexed(leaftest.Solo(func(context.Context, leafserve.Job, leafserve.Report) (leafserve.Result, error) {

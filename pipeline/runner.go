@@ -18,7 +18,7 @@ import (
 // Store keeps picture files; gallery.Folder is one.
 type Store interface {
 	// Put stores a file whole or not at all.
-	Put(name string, data []byte) error
+	Put(ctx context.Context, name string, data []byte) error
 }
 
 // File is a finished picture as it will be stored.
@@ -68,7 +68,7 @@ func (m *Model) pictures(ctx context.Context, r leafserve.Request, shelf shelf, 
 	}
 	result := leafserve.Result{Timings: outs[0].Timings, Conditioning: &outs[0].Conditioning, Health: m.health(ctx, r)}
 	for i, f := range files {
-		img, err := shelf.picture(i, r.OutputFormat, f)
+		img, err := shelf.picture(ctx, i, r.OutputFormat, f)
 		if err != nil {
 			return leafserve.Result{}, err
 		}
@@ -84,14 +84,14 @@ type shelf struct {
 }
 
 // put stores a file and gives its URL: the job's name and suffix, under route.
-func (s shelf) put(route, suffix string, data []byte) (url string, err error) {
+func (s shelf) put(ctx context.Context, route, suffix string, data []byte) (url string, err error) {
 	name := s.job + suffix
-	return route + name, s.store.Put(name, data)
+	return route + name, s.store.Put(ctx, name, data)
 }
 
 // picture stores picture number i of the job.
-func (s shelf) picture(i int, format string, f File) (leafserve.Image, error) {
-	url, err := s.put("/images/", fmt.Sprintf("-%d.%s", i, format), f.Data)
+func (s shelf) picture(ctx context.Context, i int, format string, f File) (leafserve.Image, error) {
+	url, err := s.put(ctx, "/images/", fmt.Sprintf("-%d.%s", i, format), f.Data)
 	if err != nil {
 		return leafserve.Image{}, err
 	}

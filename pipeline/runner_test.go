@@ -88,7 +88,7 @@ func TestRunnerStoresPictures(t *testing.T) {
 // checkFile reads a stored picture back: its hash, size and parameters.
 func checkFile(t *testing.T, store *gallery.Folder, img leafserve.Image, format string) {
 	t.Helper()
-	file, _, err := store.Get(strings.TrimPrefix(img.URL, "/images/"))
+	file, _, err := store.Get(t.Context(), strings.TrimPrefix(img.URL, "/images/"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -183,7 +184,7 @@ func runComparison(cmd *cobra.Command, cfg *Config, model *pipeline.Model, req l
 type memory map[string][]byte
 
 // Put keeps data.
-func (m memory) Put(name string, data []byte) error {
+func (m memory) Put(_ context.Context, name string, data []byte) error {
 	m[name] = data
 	return nil
 }

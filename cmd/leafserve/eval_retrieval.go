@@ -96,7 +96,7 @@ func (f *retrievalFlags) run(cmd *cobra.Command, cfg *Config) error {
 // captioned reads and embeds the pictures.
 func (f *retrievalFlags) captioned(ctx context.Context, l *lab) (task eval.Captioned, err error) {
 	if f.gallery != "" {
-		return f.fromGallery(l)
+		return f.fromGallery(ctx, l)
 	}
 	folder, err := data.Open(f.data)
 	if err != nil {
@@ -124,12 +124,12 @@ func (f *retrievalFlags) captioned(ctx context.Context, l *lab) (task eval.Capti
 
 // fromGallery takes the pictures that the model's CLIP embedded when they were
 // made, the newest of each prompt, and their prompts as captions.
-func (f *retrievalFlags) fromGallery(l *lab) (task eval.Captioned, err error) {
+func (f *retrievalFlags) fromGallery(ctx context.Context, l *lab) (task eval.Captioned, err error) {
 	space, err := l.folder.Space()
 	if err != nil {
 		return task, err
 	}
-	hits, err := newest(f.gallery)
+	hits, err := newest(ctx, f.gallery)
 	if err != nil {
 		return task, err
 	}
@@ -155,7 +155,7 @@ func (f *retrievalFlags) fromGallery(l *lab) (task eval.Captioned, err error) {
 const picturesDir = "leafserve-pictures"
 
 // newest lists all pictures of a data folder, the newest first.
-func newest(dataDir string) ([]gallery.Hit, error) {
+func newest(ctx context.Context, dataDir string) ([]gallery.Hit, error) {
 	dir := filepath.Join(dataDir, picturesDir)
 	if !isDir(dir) {
 		return nil, leafserve.InvalidField("gallery", "there are no pictures in %s: name the --data-dir of a server", dir)
@@ -164,7 +164,7 @@ func newest(dataDir string) ([]gallery.Hit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return folder.Index().Newest(math.MaxInt)
+	return folder.Index().Newest(ctx, math.MaxInt)
 }
 
 // hashOf identifies some texts: SHA-256, hex.

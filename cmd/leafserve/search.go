@@ -28,9 +28,9 @@ func (s *service) search(ctx context.Context, r httpapi.SearchRequest) ([]httpap
 func (s *service) find(ctx context.Context, r httpapi.SearchRequest) ([]gallery.Hit, error) {
 	switch {
 	case r.Like != "":
-		return s.index.Like(r.Like, r.K)
+		return s.index.Like(ctx, r.Like, r.K)
 	case r.Text == "":
-		return s.index.Newest(r.K)
+		return s.index.Newest(ctx, r.K)
 	case s.space == "":
 		return nil, leafserve.InvalidField("q", "model %s has no CLIP beside it, so its pictures cannot be searched by text: leave q out for the newest", r.Model)
 	}
@@ -42,5 +42,5 @@ func (s *service) find(ctx context.Context, r httpapi.SearchRequest) ([]gallery.
 	if err != nil {
 		return nil, err
 	}
-	return s.index.Search(s.space, query, r.K)
+	return s.index.Search(ctx, s.space, query, r.K)
 }

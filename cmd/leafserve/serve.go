@@ -232,7 +232,7 @@ func (s *service) sweep(ctx context.Context, pictures *gallery.Folder) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		n, err := pictures.Sweep(cmp.Or(s.cfg.Queue.ResultTTL, queue.DefaultConfig().ResultTTL), time.Now())
+		n, err := pictures.Sweep(ctx, cmp.Or(s.cfg.Queue.ResultTTL, queue.DefaultConfig().ResultTTL), time.Now())
 		switch {
 		case err != nil:
 			s.log.Warn("expired pictures not removed", "err", err)
@@ -240,7 +240,7 @@ func (s *service) sweep(ctx context.Context, pictures *gallery.Folder) error {
 			s.log.Info("expired pictures removed", "n", n)
 		}
 		if s.roles.http {
-			if _, err := s.index.Prune(); err != nil {
+			if _, err := s.index.Prune(ctx); err != nil {
 				s.log.Warn("expired pictures not taken out of the gallery", "err", err)
 			}
 		}
