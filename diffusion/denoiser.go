@@ -28,6 +28,50 @@ func Conditioned(net Network, cond tensor.Tensor) Model {
 	}
 }
 
+// Partial is net for a batch that items may leave: before each run it asks which
+// of them are still wanted, one value an item, and runs net on their rows alone.
+// Row i of sample and of cond is of item i modulo their number, as Guided lays
+// them out. The rows of the others are 0 in its output, which every sampler goes
+// on with. When no item is wanted it fails with context.Canceled.
+func Partial(net Network, wanted func() []bool) Network {
+	return func(ctx context.Context, sample tensor.Tensor, t float64, cond tensor.Tensor) (tensor.Tensor, error) {
+		items := wanted()
+		var rows []int
+		for i := range sample.Shape[0] {
+			if items[i%len(items)] {
+				rows = append(rows, i)
+			}
+		}
+		switch len(rows) {
+		case 0:
+			return sample, context.Canceled
+		case sample.Shape[0]:
+			return net(ctx, sample, t, cond)
+		}
+		pred, err := net(ctx, pick(sample, rows), t, pick(cond, rows))
+		if err != nil {
+			return pred, err
+		}
+		if err := pred.Check("network output", append([]int{len(rows)}, sample.Shape[1:]...)...); err != nil {
+			return pred, err
+		}
+		out := tensor.New(sample.Shape...)
+		for i, row := range rows {
+			copy(out.Row(row).Data, pred.Row(i).Data)
+		}
+		return out, nil
+	}
+}
+
+// pick is some rows of t.
+func pick(t tensor.Tensor, rows []int) tensor.Tensor {
+	picked := make([]tensor.Tensor, len(rows))
+	for i, row := range rows {
+		picked[i] = t.Row(row)
+	}
+	return tensor.Concat(picked...)
+}
+
 // Guided is classifier-free guidance, out = uncond + scale·(cond − uncond) (Ho
 // and Salimans 2022, eq. 6), from one run of net on [uncond; cond], each
 // [B,T,D]. scale and rescale have a value an item. An item with scale ≤ 1 gets

@@ -22,6 +22,11 @@ type UNet struct {
 	session *ort.Session
 }
 
+// valuesTogether is how much of a batch of latents a core denoises together: 8
+// of 16×16. There a row of the built-in model takes 7.6 ms beside 8.8 ms by
+// itself; a latent of 64×64 alone has work enough for a core, and fills more memory.
+const valuesTogether = 8 * 4 * 16 * 16
+
 // LoadUNet reads a UNet2DConditionModel's folder.
 func LoadUNet(rt *ort.Runtime, dir string) (*UNet, error) {
 	config, err := readUNetConfig(dir)
@@ -38,7 +43,7 @@ func LoadUNet(rt *ort.Runtime, dir string) (*UNet, error) {
 	}
 	u := &UNet{Config: config}
 	var parts errgroup.Group
-	parts.Go(func() (err error) { u.session, err = rt.NewRowSession(model); return })
+	parts.Go(func() (err error) { u.session, err = rt.NewRowSession(model, valuesTogether); return })
 	parts.Go(func() (err error) { u.Hash, err = ckpt.Hash(); return })
 	if err := parts.Wait(); err != nil {
 		if u.session != nil {

@@ -3,6 +3,7 @@ package ort_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -24,13 +25,13 @@ func rowGraph() *onnx.Graph {
 }
 
 // openRows makes a row session of a graph, closed with the test.
-func openRows(t *testing.T, rt *ort.Runtime, g *onnx.Graph) *ort.Session {
+func openRows(t *testing.T, rt *ort.Runtime, g *onnx.Graph, values int) *ort.Session {
 	t.Helper()
 	m, err := g.Model()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := rt.NewRowSession(m)
+	s, err := rt.NewRowSession(m, values)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,28 +47,35 @@ func openRows(t *testing.T, rt *ort.Runtime, g *onnx.Graph) *ort.Session {
 // and a row is to the bit what it is alone. An input of one row serves all.
 func TestRowsEqualTheWhole(t *testing.T) {
 	rt := leaftest.Runtime(t)
-	whole, rows := open(t, rt, rowGraph()), openRows(t, rt, rowGraph())
-	for _, batch := range []int{1, 2, 3, 9} {
-		x, y := random(1, batch, 5, 7), random(2, batch, 7, 6)
-		for name, scale := range map[string]tensor.Tensor{"one scale": random(3, 1), "a scale each": random(4, batch)} {
-			var want, got []tensor.Tensor
-			var err error
-			if want, err = whole.Run(context.Background(), ort.Floats(x), ort.Floats(y), ort.Floats(scale)); err != nil {
-				t.Fatal(err)
-			}
-			if got, err = rows.Run(context.Background(), ort.Floats(x), ort.Floats(y), ort.Floats(scale)); err != nil {
-				t.Fatal(err)
-			}
-			for i := range want {
-				leaftest.Close(t, name, got[i], want[i], 1e-6)
-			}
-			last := batch - 1
-			alone, err := rows.Run(context.Background(), ort.Floats(x.Row(last)), ort.Floats(y.Row(last)), ort.Floats(scale.Row(last%len(scale.Data))))
-			if err != nil {
-				t.Fatal(err)
-			}
-			leaftest.Close(t, name+", last row alone", alone[0], got[0].Row(last), 0)
+	whole := open(t, rt, rowGraph())
+	for _, values := range []int{0, 1, 2 * 5 * 7, 3*5*7 + 1, 1 << 20} {
+		rows := openRows(t, rt, rowGraph(), values)
+		for _, batch := range []int{1, 2, 3, 9} {
+			t.Run(fmt.Sprintf("batch of %d, %d values together", batch, values), func(t *testing.T) { checkRows(t, whole, rows, batch) })
 		}
+	}
+}
+
+func checkRows(t *testing.T, whole, rows *ort.Session, batch int) {
+	x, y := random(1, batch, 5, 7), random(2, batch, 7, 6)
+	for name, scale := range map[string]tensor.Tensor{"one scale": random(3, 1), "a scale each": random(4, batch)} {
+		var want, got []tensor.Tensor
+		var err error
+		if want, err = whole.Run(context.Background(), ort.Floats(x), ort.Floats(y), ort.Floats(scale)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err = rows.Run(context.Background(), ort.Floats(x), ort.Floats(y), ort.Floats(scale)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			leaftest.Close(t, name, got[i], want[i], 1e-6)
+		}
+		last := batch - 1
+		alone, err := rows.Run(context.Background(), ort.Floats(x.Row(last)), ort.Floats(y.Row(last)), ort.Floats(scale.Row(last%len(scale.Data))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaftest.Close(t, name+", last row alone", alone[0], got[0].Row(last), 0)
 	}
 }
 
@@ -76,7 +84,7 @@ func TestRowsOfInts(t *testing.T) {
 	g := onnx.New(nil)
 	table := g.Floats(counting(10).Data, 10, 1)
 	g.Output("y", g.Gather(table, g.Input("ids", onnx.Int64, onnx.Any, 2))) // [B,2,1]
-	s := openRows(t, leaftest.Runtime(t), g)
+	s := openRows(t, leaftest.Runtime(t), g, 0)
 	out, err := s.Run(context.Background(), ort.Ints([]int{9, 1, 0, 4, 5, 5}, 3, 2))
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +96,7 @@ func TestRowsOfInts(t *testing.T) {
 }
 
 func TestRowsRefuseInputs(t *testing.T) {
-	s := openRows(t, leaftest.Runtime(t), rowGraph())
+	s := openRows(t, leaftest.Runtime(t), rowGraph(), 0)
 	for _, tc := range []struct {
 		name        string
 		x, y, scale tensor.Tensor

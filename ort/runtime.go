@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -23,6 +24,7 @@ type Config struct {
 	Library  string // path of ONNX Runtime's shared library, 1.24 or newer
 	Provider string // auto, cpu or cuda; "" is auto
 	Threads  int    // of one call on the CPU; 0 is one a core
+	Device   int    // number of the GPU that cuda takes, from 0
 }
 
 // Runtime is the loaded library with a provider that is known to work. It is
@@ -32,6 +34,7 @@ type Runtime struct {
 	Provider string // cpu or cuda
 	Fallback error  // why auto took the CPU, nil if nothing was lost
 	Threads  int
+	device   int // Config.Device
 }
 
 // environment is ONNX Runtime's own process-wide state.
@@ -50,10 +53,13 @@ func Open(cfg Config) (*Runtime, error) {
 	if !slices.Contains(Providers, cfg.Provider) {
 		return nil, fmt.Errorf("provider %q is unknown, want auto, cpu or cuda", cfg.Provider)
 	}
+	if cfg.Device < 0 {
+		return nil, fmt.Errorf("device %d: GPUs are numbered from 0", cfg.Device)
+	}
 	if err := initialize(cfg.Library); err != nil {
 		return nil, err
 	}
-	r := &Runtime{Version: ort.GetVersion(), Provider: "cpu", Threads: cfg.Threads}
+	r := &Runtime{Version: ort.GetVersion(), Provider: "cpu", Threads: cfg.Threads, device: cfg.Device}
 	if r.Threads <= 0 {
 		r.Threads = runtime.NumCPU()
 	}
@@ -66,7 +72,7 @@ func Open(cfg Config) (*Runtime, error) {
 	case err == nil:
 		return &cuda, nil
 	case cfg.Provider == "cuda":
-		return nil, fmt.Errorf("provider cuda does not work here: %w (use --provider auto to fall back to the CPU)", err)
+		return nil, fmt.Errorf("provider cuda does not work here on device %d: %w (use --provider auto to fall back to the CPU)", cfg.Device, err)
 	default:
 		r.Fallback = err
 		return r, nil
@@ -121,7 +127,7 @@ func (r *Runtime) options(m onnx.Model, threads int) (*ort.SessionOptions, error
 		opts.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", m.Folder),
 	}
 	if r.Provider == "cuda" {
-		steps = append(steps, appendCUDA(opts))
+		steps = append(steps, appendCUDA(opts, r.device))
 	}
 	if err := errors.Join(steps...); err != nil {
 		opts.Destroy()
@@ -130,11 +136,14 @@ func (r *Runtime) options(m onnx.Model, threads int) (*ort.SessionOptions, error
 	return opts, nil
 }
 
-func appendCUDA(opts *ort.SessionOptions) error {
+func appendCUDA(opts *ort.SessionOptions, device int) error {
 	cuda, err := ort.NewCUDAProviderOptions()
 	if err != nil {
 		return err
 	}
 	defer cuda.Destroy()
+	if err := cuda.Update(map[string]string{"device_id": strconv.Itoa(device)}); err != nil {
+		return err
+	}
 	return opts.AppendExecutionProviderCUDA(cuda)
 }

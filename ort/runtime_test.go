@@ -104,6 +104,7 @@ func TestOpen(t *testing.T) {
 		{"cpu", []ort.Config{good}, nil},
 		{"twice", []ort.Config{good, good}, nil},
 		{"unknown provider", []ort.Config{{Library: lib, Provider: "tpu"}}, []string{`provider "tpu" is unknown, want auto, cpu or cuda`}},
+		{"device below 0", []ort.Config{{Library: lib, Provider: "cpu", Device: -1}}, []string{"device -1: GPUs are numbered from 0"}},
 		{"missing library", []ort.Config{{Library: gone, Provider: "cpu"}}, []string{"cannot load ONNX Runtime from " + gone}},
 		{"no path", []ort.Config{{Provider: "cpu"}}, []string{"cannot load ONNX Runtime"}},
 		{"not a library", []ort.Config{{Library: text, Provider: "cpu"}}, []string{"cannot load ONNX Runtime from " + text}},

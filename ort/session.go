@@ -19,7 +19,8 @@ type Session struct {
 	run     *ort.DynamicAdvancedSession
 	inputs  []onnx.Value
 	outputs []onnx.Value
-	rows    int // rows of a batch that run at the same time, each by itself; 0: a batch runs whole
+	calls   int // native calls that share a batch and run at the same time; 0: a batch runs whole
+	values  int // of the first input that one of them may have, if it has more than a row
 }
 
 // Input is the value of one graph input; make it with Floats or Ints.
@@ -44,17 +45,17 @@ func (in Input) value() (ort.Value, error) {
 	return ort.NewTensor(int64s(in.shape), in.floats)
 }
 
-// row is row i of a batch; an input with one row is the same for all.
-func (in Input) row(i int) Input {
+// rows is rows from…to−1 of a batch; an input with one row is the same for all.
+func (in Input) rows(from, to int) Input {
 	if in.shape[0] == 1 {
 		return in
 	}
-	out := Input{element: in.element, shape: append([]int{1}, in.shape[1:]...)}
+	out := Input{element: in.element, shape: append([]int{to - from}, in.shape[1:]...)}
 	if n := len(in.ints) / in.shape[0]; n > 0 {
-		out.ints = in.ints[i*n : (i+1)*n]
+		out.ints = in.ints[from*n : to*n]
 	}
 	if n := len(in.floats) / in.shape[0]; n > 0 {
-		out.floats = in.floats[i*n : (i+1)*n]
+		out.floats = in.floats[from*n : to*n]
 	}
 	return out
 }
@@ -70,24 +71,33 @@ func int64s(values []int) []int64 {
 // NewSession loads a graph. It reads and lays out the weights, so for a large
 // model it takes seconds. One call of Run uses all threads.
 func (r *Runtime) NewSession(m onnx.Model) (*Session, error) {
-	return r.newSession(m, r.Threads, 0)
+	return r.newSession(m, r.Threads)
 }
 
 // NewRowSession loads a graph whose first axes are the batch. On a CPU its Run
-// takes a batch apart and runs the rows at the same time, each on a core of its
-// own. So a row's result does not depend, to the bit, on the others; and cores
-// meet once a run, not once an operator, where a core that is busy elsewhere
-// would make all wait. (UNet step with guidance on two cores: as fast as threads
-// inside operators when the machine is quiet, 1.7 times when it is not.)
-func (r *Runtime) NewRowSession(m onnx.Model) (*Session, error) {
+// shares a batch out among the cores, each of which runs its rows by itself. So
+// cores meet once a run, not once an operator, where a core that is busy
+// elsewhere would make all wait. (UNet step with guidance on two cores: as fast
+// as threads inside operators when the machine is quiet, 1.7 times when it is not.)
+//
+// A core runs its rows together as long as these have at most that many values in
+// the first input, 0 for one after the other, where a row's result cannot depend
+// on the others. Together it does not either as long as the kernels of ONNX
+// Runtime reduce every row in the same order; a test must show that for the graph.
+func (r *Runtime) NewRowSession(m onnx.Model, values int) (*Session, error) {
 	if r.Provider != "cpu" {
-		return r.newSession(m, r.Threads, 0)
+		return r.newSession(m, r.Threads)
 	}
 	// Two rows, the two halves of guidance, are usual: their callers are two of the threads.
-	return r.newSession(m, max(1, r.Threads-1), r.Threads)
+	s, err := r.newSession(m, max(1, r.Threads-1))
+	if err != nil {
+		return nil, err
+	}
+	s.calls, s.values = r.Threads, values
+	return s, nil
 }
 
-func (r *Runtime) newSession(m onnx.Model, threads, rows int) (*Session, error) {
+func (r *Runtime) newSession(m onnx.Model, threads int) (*Session, error) {
 	opts, err := r.options(m, threads)
 	if err != nil {
 		return nil, err
@@ -97,7 +107,7 @@ func (r *Runtime) newSession(m onnx.Model, threads, rows int) (*Session, error) 
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime refuses the graph: %w", err)
 	}
-	return &Session{run, m.Inputs, m.Outputs, rows}, nil
+	return &Session{run: run, inputs: m.Inputs, outputs: m.Outputs}, nil
 }
 
 func names(values []onnx.Value) []string {
@@ -126,7 +136,7 @@ func (s *Session) Run(ctx context.Context, inputs ...Input) ([]tensor.Tensor, er
 	for _, in := range inputs {
 		batch = max(batch, in.shape[0])
 	}
-	if s.rows == 0 || batch == 1 {
+	if s.calls == 0 || batch == 1 {
 		return s.runWhole(ctx, inputs)
 	}
 	for i, in := range inputs {
@@ -137,18 +147,19 @@ func (s *Session) Run(ctx context.Context, inputs ...Input) ([]tensor.Tensor, er
 	return s.runRows(ctx, inputs, batch)
 }
 
-// runRows runs each row of a batch by itself.
+// runRows shares the rows of a batch out among several native calls.
 func (s *Session) runRows(ctx context.Context, inputs []Input, batch int) ([]tensor.Tensor, error) {
-	results := make([][]tensor.Tensor, batch)
+	together := max(1, s.values*batch/max(1, tensor.Size(inputs[0].shape)))
+	results := make([][]tensor.Tensor, parts(batch, s.calls, together))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(s.rows)
-	for i := range batch {
+	group.SetLimit(s.calls)
+	for i := range results {
 		group.Go(func() (err error) {
-			row := make([]Input, len(inputs))
+			part := make([]Input, len(inputs))
 			for j, in := range inputs {
-				row[j] = in.row(i)
+				part[j] = in.rows(i*batch/len(results), (i+1)*batch/len(results))
 			}
-			results[i], err = s.runWhole(ctx, row)
+			results[i], err = s.runWhole(ctx, part)
 			return err
 		})
 	}
@@ -157,13 +168,20 @@ func (s *Session) runRows(ctx context.Context, inputs []Input, batch int) ([]ten
 	}
 	out := make([]tensor.Tensor, len(s.outputs))
 	for j := range out {
-		rows := make([]tensor.Tensor, batch)
+		rows := make([]tensor.Tensor, len(results))
 		for i := range rows {
 			rows[i] = results[i][j]
 		}
 		out[j] = tensor.Concat(rows...)
 	}
 	return out, nil
+}
+
+// parts is into how many calls of at most most rows a batch is cut: as many for
+// each core, but none without a row.
+func parts(batch, cores, most int) int {
+	rounds := (batch + most*cores - 1) / (most * cores)
+	return min(rounds*cores, batch)
 }
 
 // runWhole is one native call.

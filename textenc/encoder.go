@@ -66,7 +66,7 @@ func Load(rt *ort.Runtime, dir string, tokenizer *Tokenizer, opts Options) (*Enc
 	if err != nil {
 		return nil, err
 	}
-	session, err := rt.NewRowSession(model)
+	session, err := rt.NewRowSession(model, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
@@ -81,7 +81,7 @@ func Load(rt *ort.Runtime, dir string, tokenizer *Tokenizer, opts Options) (*Enc
 			if err != nil {
 				return nil, err
 			}
-			return rt.NewRowSession(model)
+			return rt.NewRowSession(model, 0)
 		}},
 		threads: rt.Threads, projects: len(model.Outputs) == 3, cache: opts.Cache,
 	}, nil
@@ -249,7 +249,7 @@ func LoadVision(rt *ort.Runtime, dir string) (*VisionEncoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	session, err := rt.NewRowSession(model)
+	session, err := rt.NewRowSession(model, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
