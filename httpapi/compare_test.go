@@ -281,3 +281,23 @@ func TestCompareRefuses(t *testing.T) {
 		wantError(t, w.do("POST", "/generate", `{"prompt":"a","attack":{}}`), http.StatusBadRequest, "attack", "POST /compare")
 	})
 }
+
+// TestRefusedComparisonIsFree: a client pays for jobs that are taken only.
+func TestRefusedComparisonIsFree(t *testing.T) {
+	h := newHeld()
+	w := start(t, h.run, comparing, func(c *httpapi.Config) { c.Limits.PerMinute = 100 })
+	w.do("POST", "/generate", owl, "Prefer: respond-async")
+	<-h.started
+	for range maxQueued {
+		w.do("POST", "/generate", owl, "Prefer: respond-async")
+	}
+	wantError(t, w.do("POST", "/compare", owl), http.StatusTooManyRequests, "", "jobs are waiting")
+	close(h.release)
+	for range maxQueued {
+		<-h.started
+	}
+	if r := w.do("POST", "/compare", owl, "Prefer: respond-async"); r.status != http.StatusAccepted {
+		t.Errorf("when there is room: %d %s", r.status, r.body)
+	}
+	wantError(t, w.do("POST", "/compare", owl), http.StatusTooManyRequests, "", "your share of 100 texts")
+}

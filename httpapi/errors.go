@@ -65,6 +65,10 @@ func (s *Server) handleError(err error, c echo.Context) {
 	}
 	if out.retry > 0 {
 		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(out.retry.Seconds()))))
+		c.Response().Header().Set("Retry-After-Ms", strconv.FormatInt(out.retry.Milliseconds(), 10)) // for OpenAI's clients
+	}
+	if out.status == http.StatusUnauthorized {
+		c.Response().Header().Set(echo.HeaderWWWAuthenticate, `Bearer realm="leafserve"`)
 	}
 	if err := c.JSON(out.status, map[string]apiError{"error": out}); err != nil {
 		s.cfg.Log.Debug("error not delivered", "err", err, "request", id)

@@ -22,6 +22,9 @@ const firstBeat = time.Second
 // first, and ends after done. A listener that already has done gets 204, which
 // tells a browser's EventSource not to come again.
 func (s *Server) streamEvents(c echo.Context) error {
+	if err := s.checkOwner(c); err != nil {
+		return err
+	}
 	ctx, stop := until(c.Request().Context(), s.stopping)
 	defer stop()
 	liftReadDeadline(c)

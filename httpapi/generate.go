@@ -53,20 +53,12 @@ func (s *Server) takeOrder(c echo.Context, w work) error {
 	if err != nil {
 		return err
 	}
-	if err := s.chargeOrder(c, o); err != nil {
-		return err
-	}
-	ctx := c.Request().Context()
-	// A client that goes away now must not leave a job that nobody knows of.
-	job, err := s.cfg.Jobs.Enqueue(context.WithoutCancel(ctx), o.request, leafserve.Submission{
-		Kind:           o.kind,
-		IdempotencyKey: o.key,
-		RequestID:      c.Response().Header().Get(echo.HeaderXRequestID),
-	})
+	job, err := s.enqueue(c, o)
 	if err != nil {
 		return err
 	}
 	c.Response().Header().Set(headerJobID, job.ID)
+	ctx := c.Request().Context()
 	job, err = s.await(ctx, job, o.prefer.wait)
 	if err != nil {
 		s.abandon(ctx, job, o)
@@ -75,15 +67,35 @@ func (s *Server) takeOrder(c echo.Context, w work) error {
 	return s.renderJob(c, job, o)
 }
 
+// enqueue makes a job of an order and charges its client for it.
+func (s *Server) enqueue(c echo.Context, o order) (leafserve.Job, error) {
+	refund, err := s.chargeOrder(c, o)
+	if err != nil {
+		return leafserve.Job{}, err
+	}
+	// A client that goes away now must not leave a job that nobody knows of.
+	job, err := s.cfg.Jobs.Enqueue(context.WithoutCancel(c.Request().Context()), o.request, leafserve.Submission{
+		Kind:           o.kind,
+		IdempotencyKey: o.key,
+		Client:         clientOf(c),
+		RequestID:      c.Response().Header().Get(echo.HeaderXRequestID),
+	})
+	if err != nil {
+		refund()
+	}
+	return job, err
+}
+
 // chargeOrder takes what an order costs from its client's share, once: a key
 // that was seen before finds the job that was paid then.
-func (s *Server) chargeOrder(c echo.Context, o order) error {
+func (s *Server) chargeOrder(c echo.Context, o order) (refund func(), err error) {
+	free := func() {}
 	if o.cost == nil {
-		return nil
+		return free, nil
 	}
 	seen, err := s.cfg.Jobs.Seen(c.Request().Context(), o.key)
 	if err != nil || seen {
-		return err
+		return free, err
 	}
 	return s.allowance.charge(c, o.cost(o.request))
 }

@@ -23,13 +23,38 @@ func (s *Server) healthz(c echo.Context) error {
 func (s *Server) readyz(c echo.Context) error {
 	ctx, stop := context.WithTimeout(c.Request().Context(), readyTimeout)
 	defer stop()
-	for _, check := range append([]Check{{"queue", s.cfg.Jobs.Ping}}, s.cfg.Ready...) {
+	for _, check := range append([]Check{{"server", s.stays}, {"queue", s.queueReady}}, s.cfg.Ready...) {
 		if err := check.Run(ctx); err != nil {
 			s.cfg.Log.Warn("not ready", "part", check.Name, "err", err)
 			return notReady(check.Name, err)
 		}
 	}
 	return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// stays fails once the server is about to stop.
+func (s *Server) stays(context.Context) error {
+	if s.leaving.Load() {
+		return leafserve.Errorf(leafserve.Unavailable, "it is about to stop")
+	}
+	return nil
+}
+
+// queueReady fails when the queue does not answer or would not take a job.
+func (s *Server) queueReady(ctx context.Context) error {
+	if s.cfg.Operator == nil {
+		return s.cfg.Jobs.Ping(ctx)
+	}
+	stats, err := s.cfg.Operator.Stats(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !stats.Accepting:
+		return leafserve.Errorf(leafserve.Unavailable, "it is drained")
+	case s.cfg.ReadyDepth > 0 && stats.Queued >= s.cfg.ReadyDepth:
+		return leafserve.Errorf(leafserve.Unavailable, "%d jobs are waiting", stats.Queued)
+	}
+	return nil
 }
 
 // notReady keeps the text of errors that are written for clients only.

@@ -20,7 +20,7 @@ type jobPage struct {
 }
 
 func (s *Server) getJob(c echo.Context) error {
-	job, err := s.cfg.Jobs.Job(c.Request().Context(), c.Param("id"))
+	job, err := s.job(c)
 	if err != nil {
 		return err
 	}
@@ -47,6 +47,9 @@ func (s *Server) listJobs(c echo.Context) error {
 }
 
 func (s *Server) cancelJob(c echo.Context) error {
+	if err := s.checkOwner(c); err != nil {
+		return err
+	}
 	job, err := s.cfg.Jobs.Cancel(c.Request().Context(), c.Param("id"))
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -33,13 +34,14 @@ type allowance struct {
 	limits  Limits
 	mu      sync.Mutex
 	running int                         // requests that compute
-	clients *lru.Cache[string, *client] // by network
+	clients *lru.Cache[string, *client] // by payer
 }
 
-// client is what one network has taken.
+// client is what the holder of a key, or without one a network, has taken.
 type client struct {
-	share   *rate.Limiter
-	running int
+	share    *rate.Limiter
+	running  int
+	mistakes *rate.Limiter // wrong keys, of a network
 }
 
 func newAllowance(l Limits) (*allowance, error) {
@@ -59,12 +61,12 @@ func (a *allowance) take(c echo.Context, texts int) (release func(), err error) 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	who := a.client(c.RealIP())
+	who := a.client(payer(c))
 	if a.running >= a.limits.AtOnce || who.running >= (a.limits.AtOnce+1)/2 {
 		return nil, &leafserve.Error{Kind: leafserve.Busy, RetryAfter: time.Second,
 			Err: fmt.Errorf("%d such requests are being computed, as many as this server runs at once, or for one client: try again in a moment", a.running)}
 	}
-	if err := a.spend(who, texts); err != nil {
+	if _, err := a.spend(who, texts); err != nil {
 		return nil, err
 	}
 	a.running++
@@ -78,38 +80,72 @@ func (a *allowance) take(c echo.Context, texts int) (release func(), err error) 
 }
 
 // charge takes the reading of texts, which a job will do later, from the
-// client's share; what is more than a whole share costs a whole share.
-func (a *allowance) charge(c echo.Context, texts int) error {
+// client's share; what is more than a whole share costs a whole share. refund
+// gives it back when there is to be no job.
+func (a *allowance) charge(c echo.Context, texts int) (refund func(), err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.spend(a.client(c.RealIP()), min(texts, a.limits.PerMinute))
+	return a.spend(a.client(payer(c)), min(texts, a.limits.PerMinute))
 }
 
 // spend takes texts from a client's share.
-func (a *allowance) spend(who *client, texts int) error {
+func (a *allowance) spend(who *client, texts int) (refund func(), err error) {
 	now := time.Now()
-	r := who.share.ReserveN(now, texts)
-	wait := r.DelayFrom(now)
-	if wait == 0 {
-		return nil
+	missing := float64(texts) - who.share.TokensAt(now)
+	if missing <= 0 {
+		r := who.share.ReserveN(now, texts)
+		return func() { r.CancelAt(now) }, nil // as of a later time it would give nothing back
 	}
-	r.CancelAt(now)
-	return &leafserve.Error{Kind: leafserve.Busy, RetryAfter: wait,
+	wait := time.Duration(missing / float64(who.share.Limit()) * float64(time.Second))
+	return nil, &leafserve.Error{Kind: leafserve.Busy, RetryAfter: wait,
 		Err: fmt.Errorf("your share of %d texts a minute is used up: try again in %v", a.limits.PerMinute, wait.Round(time.Second))}
 }
 
-// client finds what an address has taken. Those of an IPv6 network (/64) count
-// as one, since a single host has all of them.
-func (a *allowance) client(address string) *client {
+// mistakesPerMinute is how many wrong keys a network may send a minute, and at
+// once. No rate finds a key; this keeps a program with an old one from being a load.
+const mistakesPerMinute = 30
+
+// mistake counts a wrong key from an address. The error is Busy when there are
+// too many. Right keys from there are still taken: a proxy sends many clients'.
+func (a *allowance) mistake(address string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.client(network(address)).mistakes.Allow() {
+		return nil
+	}
+	return &leafserve.Error{Kind: leafserve.Busy, RetryAfter: time.Minute / mistakesPerMinute,
+		Err: errors.New("too many wrong API keys came from your address: correct the key, and try again in a moment")}
+}
+
+// payer names who is charged for a request: the holder of its key, or without
+// one its network.
+func payer(c echo.Context) string {
+	if name := clientOf(c).Name; name != "" {
+		return "key " + name
+	}
+	return network(c.RealIP())
+}
+
+// network names an address's network. Those of an IPv6 network (/64) count as
+// one, since a single host has all of them.
+func network(address string) string {
 	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() {
 		if network, err := ip.Prefix(64); err == nil {
-			address = network.String()
+			return network.String()
 		}
 	}
-	if known, ok := a.clients.Get(address); ok {
+	return address
+}
+
+// client finds what a payer has taken.
+func (a *allowance) client(payer string) *client {
+	if known, ok := a.clients.Get(payer); ok {
 		return known
 	}
-	who := &client{share: rate.NewLimiter(rate.Limit(float64(a.limits.PerMinute)/60), a.limits.PerMinute)}
-	a.clients.Add(address, who)
+	who := &client{share: perMinute(a.limits.PerMinute), mistakes: perMinute(mistakesPerMinute)}
+	a.clients.Add(payer, who)
 	return who
 }
+
+// perMinute allows n events a minute, and at once.
+func perMinute(n int) *rate.Limiter { return rate.NewLimiter(rate.Limit(float64(n)/60), n) }

@@ -61,16 +61,75 @@ func TestCharge(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := from("192.0.2.1:5000")
-	if err := a.charge(one, 1000000); err != nil {
+	refund, err := a.charge(one, 1000000)
+	if err != nil {
 		t.Errorf("a large job with a full share: %v", err)
 	}
-	if err := a.charge(one, 50); leafserve.KindOf(err) != leafserve.Busy {
+	if _, err := a.charge(one, 50); leafserve.KindOf(err) != leafserve.Busy {
 		t.Errorf("a job without a share: %v, want Busy", err)
 	}
 	if _, err := a.take(one, 50); leafserve.KindOf(err) != leafserve.Busy {
 		t.Errorf("a request without a share: %v, want Busy", err)
 	}
-	if err := a.charge(from("192.0.2.2:5000"), 50); err != nil {
+	if _, err := a.charge(from("192.0.2.2:5000"), 50); err != nil {
 		t.Errorf("another address: %v", err)
+	}
+	refund()
+	if _, err := a.charge(one, 100); err != nil {
+		t.Errorf("a job after a refund: %v", err)
+	}
+	if _, err := a.charge(one, 100); leafserve.KindOf(err) != leafserve.Busy {
+		t.Errorf("two jobs after one refund: %v, want Busy", err)
+	}
+}
+
+// TestPayer: a key is charged wherever its requests come from, and apart from
+// its address.
+func TestPayer(t *testing.T) {
+	a, err := newAllowance(Limits{PerMinute: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyed := func(address, name string) echo.Context {
+		c := from(address)
+		c.Set(clientKey, leafserve.Client{Name: name})
+		return c
+	}
+	for _, tc := range []struct {
+		name string
+		c    echo.Context
+		busy bool
+	}{
+		{"a key", keyed("192.0.2.1:5000", "shop"), false},
+		{"the same key from elsewhere", keyed("192.0.2.2:5000", "shop"), true},
+		{"another key from there", keyed("192.0.2.1:5000", "lab"), false},
+		{"no key from there", from("192.0.2.1:5000"), false},
+		{"a key that is named like an address", keyed("192.0.2.1:5000", "192.0.2.1"), false},
+	} {
+		if _, err := a.charge(tc.c, 100); (leafserve.KindOf(err) == leafserve.Busy) != tc.busy {
+			t.Errorf("%s: %v, want busy %t", tc.name, err, tc.busy)
+		}
+	}
+}
+
+// TestMistakes: wrong keys of one network are counted together, and not as work.
+func TestMistakes(t *testing.T) {
+	a, err := newAllowance(Limits{PerMinute: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range mistakesPerMinute {
+		if err := a.mistake("2001:db8::1"); err != nil {
+			t.Fatalf("mistake %d: %v", i+1, err)
+		}
+	}
+	if err := a.mistake("2001:db8::2"); leafserve.KindOf(err) != leafserve.Busy {
+		t.Errorf("one more of the network: %v, want Busy", err)
+	}
+	if err := a.mistake("2001:db8:0:1::1"); err != nil {
+		t.Errorf("another network: %v", err)
+	}
+	if _, err := a.take(from("[2001:db8::1]:5000"), 100); err != nil {
+		t.Errorf("work from there: %v", err)
 	}
 }

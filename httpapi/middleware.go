@@ -35,6 +35,9 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		header.Set(echo.HeaderXRequestID, id)
 		header.Set(echo.HeaderXContentTypeOptions, "nosniff")
 		header.Set(echo.HeaderCacheControl, "no-store")
+		if s.leaving.Load() {
+			header.Set(echo.HeaderConnection, "close") // the next request is for another server
+		}
 		c.Response().Before(func() { extendWrite(c) })
 		return next(c)
 	}

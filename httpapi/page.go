@@ -33,6 +33,7 @@ func (s *Server) pageRoutes() error {
 		if name == "index.html" {
 			route = "/"
 		}
+		s.public[route] = true
 		s.echo.Match([]string{http.MethodGet, http.MethodHead}, route, pageFile(name, data))
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -58,8 +59,14 @@ type Check struct {
 // Config is what a server needs. A limit of zero takes the value of DefaultConfig.
 type Config struct {
 	Jobs     Jobs                  // required
+	Operator Operator              // the same queue for those who run it; nil for no routes under /queue
 	Pictures Pictures              // required
 	Models   []leafserve.ModelInfo // at least one; the first is the default
+
+	// Who gives the holder of an API key, the zero Client for whoever may come
+	// without one, and false for a token ("" for none) that is refused. Nil lets
+	// everybody come.
+	Who func(token string) (leafserve.Client, bool)
 
 	// Resolve checks a request against the model that it names, one of Models, and
 	// fills in what was not given (Request.Resolve and the names of schedulers,
@@ -89,6 +96,7 @@ type Config struct {
 
 	Hosts       []string      // names, lower case, that requests over loopback may use besides addresses and localhost
 	Limits      Limits        // of the routes that compute while the client waits
+	ReadyDepth  int           // jobs that wait, from which on GET /readyz says no; 0 for any number
 	MaxPrompts  int           // of one POST /compare; default and at most leafserve.MaxComparePrompts
 	MaxBody     int64         // bytes of a request body; default 16 MiB
 	ReadTimeout time.Duration // for headers and body together; default a minute
@@ -104,6 +112,9 @@ func DefaultConfig() Config {
 func (c Config) orDefault() Config {
 	d := DefaultConfig()
 	c.Log = cmp.Or(c.Log, slog.Default())
+	if c.Who == nil {
+		c.Who = func(string) (leafserve.Client, bool) { return leafserve.Client{}, true }
+	}
 	c.MaxPrompts = cmp.Or(c.MaxPrompts, d.MaxPrompts)
 	c.MaxBody = cmp.Or(c.MaxBody, d.MaxBody)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, d.ReadTimeout)
@@ -126,6 +137,8 @@ type Server struct {
 	cfg       Config
 	echo      *echo.Echo
 	allowance *allowance
+	public    map[string]bool // routes that need no key
+	leaving   atomic.Bool     // Leave was called
 
 	stopping   context.Context // ends when Serve is told to stop: streams end
 	endStreams context.CancelFunc
@@ -142,12 +155,12 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg.orDefault(), echo: echo.New(), allowance: allowance}
+	s := &Server{cfg: cfg.orDefault(), echo: echo.New(), allowance: allowance, public: map[string]bool{}}
 	s.echo.IPExtractor = echo.ExtractIPDirect() // headers that name another address can be forged
 	s.stopping, s.endStreams = context.WithCancel(context.Background())
 	s.overdue, s.endWaits = context.WithCancel(context.Background())
 	s.echo.HTTPErrorHandler = s.handleError
-	s.echo.Use(s.identify, s.logRequests, s.recoverPanics, s.checkHost)
+	s.echo.Use(s.identify, s.logRequests, s.recoverPanics, s.checkHost, s.authenticate)
 	s.routes()
 	return s, s.pageRoutes()
 }
@@ -173,11 +186,21 @@ func (s *Server) routes() {
 	e.GET("/v1/models/:name", s.getModel)
 	e.Match(readable, "/healthz", s.healthz)
 	e.Match(readable, "/readyz", s.readyz)
+	if s.cfg.Operator != nil {
+		s.operatorRoutes()
+	}
+	for _, route := range []string{"/healthz", "/readyz", "/images/:name", "/reports/:name"} {
+		s.public[route] = true
+	}
 }
 
 // Handler gives the server as a handler, for tests and for embedding. Without
 // Serve nothing limits how slowly a client may send.
 func (s *Server) Handler() http.Handler { return s.echo }
+
+// Leave has GET /readyz answer 503 from now on, so that proxies send no more
+// requests, and closes each connection after its answer. All else goes on.
+func (s *Server) Leave() { s.leaving.Store(true) }
 
 // Serve answers on ln until ctx ends, then stops: no new connections, event
 // streams end, waiting requests get Config.Grace to finish and 202 after it. It
