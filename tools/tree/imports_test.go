@@ -36,6 +36,7 @@ var layers = map[string][]string{
 	"web":                       {},
 	"keys":                      {"."},
 	"metrics":                   {"."},
+	"tracing":                   {"."},
 	"httpapi":                   {".", "tensor", "weights", "web"},
 	"cmd/leafserve":             {".", "tensor", "weights", "weights/builtin", "onnx", "ort", "textenc", "diffusion", "gallery", "pipeline", "queue", "web", "httpapi", "attack", "lexicon", "stats", "invert", "eval", "eval/data", "keys"},
 	"internal/leaftest":         {".", "tensor", "weights", "onnx", "ort"},
