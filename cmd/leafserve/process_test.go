@@ -36,7 +36,13 @@ type process struct {
 // launch starts the program and does not wait for anything.
 func launch(t testing.TB, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command("leafserve", args...), stdout: newOutput(), stderr: newOutput(), ended: make(chan struct{})}
+	return launchCommand(t, exec.Command("leafserve", args...))
+}
+
+// launchCommand is launch for a command that becomes the program.
+func launchCommand(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, stdout: newOutput(), stderr: newOutput(), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -49,7 +55,7 @@ func launch(t testing.TB, args ...string) *process {
 		p.cmd.Process.Kill()
 		<-p.ended
 		if t.Failed() {
-			t.Logf("leafserve %s said:\n%s", strings.Join(args, " "), p.stderr)
+			t.Logf("%s said:\n%s", strings.Join(cmd.Args, " "), p.stderr)
 		}
 	})
 	return p
