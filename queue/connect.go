@@ -2,8 +2,12 @@ package queue
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
-	"net/url"
+	"log/slog"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -13,43 +17,175 @@ import (
 	"leafserve"
 )
 
-// connectTimeout bounds the first answer of a server.
-const connectTimeout = 3 * time.Second
+const (
+	connectTimeout = 3 * time.Second // for the first answer of a server
+	dialTimeout    = 2 * time.Second
+	replyTimeout   = 3 * time.Second // for one reply; a connection that is silent for longer is given up
+	answerWithin   = 4 * time.Second // for one command with all its retries
+)
 
-// Connect opens a client for redis://[user:password@]host[:port][/db], or
-// rediss:// for TLS, and checks that the server answers. The caller closes the
-// client. A malformed URL is Invalid, silence Unavailable.
-func Connect(ctx context.Context, address string) (redis.UniversalClient, error) {
-	opts, err := redis.ParseURL(address)
-	if err != nil { // its text repeats the password
-		return nil, leafserve.Errorf(leafserve.Invalid, "Redis URL %s is malformed: want redis://[user:password@]host:6379[/db], or rediss:// for TLS", redacted(address))
+// Connect opens a client for the Redis that a URL names and looks whether it
+// can hold a queue. The caller closes the client.
+//
+//	redis://[user:password@]host[:port][/db]
+//	redis+sentinel://[user:password@]host[:port],…/MASTER[/db]
+//	redis+cluster://[user:password@]host[:port],…
+//
+// With rediss for redis all connections are TLS. User is of the ACL; a password
+// alone, as in secret@, is the default user's. What a URL gives a meaning to is
+// escaped in them, as %40 for @. Of a replicated Redis the hosts are sentinels,
+// and any that answers will do; of a cluster they are some of its nodes. Options
+// follow a ?, as name=value&name=value:
+//
+//	ca_cert            PEM file of the authorities to trust, instead of the system's
+//	cert, key          PEM files of our own certificate
+//	server_name        that the server's certificate must be for, instead of the host
+//	sentinel_user, sentinel_password   what sentinels ask for
+//
+// An error is Invalid when the URL has to be corrected, Unavailable when the
+// server has: it does not answer, or is older than Redis 6.2. A server that may
+// evict keys is warned of in the log.
+//
+// A command to a server that has fallen silent fails after 4 seconds, retries
+// included.
+func Connect(ctx context.Context, text string) (redis.UniversalClient, error) {
+	to, err := parseAddress(text)
+	if err != nil {
+		return nil, err
 	}
-	client := newClient(opts)
+	client := open(to.opts)
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := client.Ping(ctx).Err(); err != nil {
+	if err := to.examine(ctx, client); err != nil {
 		client.Close()
-		return nil, leafserve.Errorf(leafserve.Unavailable,
-			"Redis at %s does not answer (%w): start it, correct the URL, or leave the URL out for the embedded one", opts.Addr, err)
+		return nil, to.explain(err)
 	}
 	return client, nil
 }
 
-// redacted is a URL without its password.
-func redacted(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "(not shown)"
+// explain words why a server cannot be used.
+func (a address) explain(err error) error {
+	var known *leafserve.Error
+	var untrusted x509.UnknownAuthorityError
+	var misnamed x509.HostnameError
+	var alert *net.OpError
+	wrong := func(what, remedy string) error {
+		return leafserve.Errorf(leafserve.Invalid, "Redis at %s %s (%w): %s", a.shown, what, err, remedy)
 	}
-	return u.Redacted()
+	switch {
+	case errors.As(err, &known):
+		return known
+	case redis.IsAuthError(err), redis.IsPermissionError(err):
+		return wrong("refuses us", "correct user and password in the URL, or the user's rights")
+	case a.opts.MasterName != "" && errors.Is(err, redis.Nil):
+		return leafserve.Errorf(leafserve.Invalid, "the sentinels at %s know no master %q: correct its name in the URL", a.shown, a.opts.MasterName)
+	case a.opts.MasterName != "" && redis.HasErrorPrefix(err, "unknown command"):
+		return wrong("is no sentinel", "give the addresses of sentinels, or write redis:// for redis+sentinel://")
+	case a.opts.IsClusterMode && redis.HasErrorPrefix(err, "This instance has cluster support disabled"):
+		return wrong("is no cluster", "write redis:// for redis+cluster://")
+	case errors.As(err, &untrusted):
+		return wrong("is not to be trusted", "give its authority's certificate as ?ca_cert=FILE")
+	case errors.As(err, &misnamed):
+		return wrong("has the certificate of another", "give the name in it as ?server_name=NAME")
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return wrong("refuses our certificate", "give one that it knows as ?cert=FILE&key=FILE")
+	}
+	return leafserve.Errorf(leafserve.Unavailable, "Redis at %s does not answer (%w): start it, correct the URL (%s), or leave the URL out for the embedded one",
+		a.shown, err, a.otherTransport())
 }
 
-// newClient asks the server for nothing that one of 2022 (Redis 7.0) does not know.
-func newClient(opts *redis.Options) *redis.Client {
+// otherTransport is the remedy for a server that is silent because it takes the
+// one side's TLS, or its absence, for noise.
+func (a address) otherTransport() string {
+	if a.opts.TLSConfig != nil {
+		return "redis for rediss if it has no TLS"
+	}
+	return "rediss for redis if it wants TLS"
+}
+
+// examine returns an error for servers that cannot hold a queue.
+func (a address) examine(ctx context.Context, client redis.UniversalClient) error {
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			return a.examineServer(ctx, node, node.Options().Addr)
+		})
+	}
+	return a.examineServer(ctx, client, a.shown)
+}
+
+// examineServer looks at what one server says of itself; an ACL that hides it
+// is no reason not to begin.
+func (a address) examineServer(ctx context.Context, client redis.UniversalClient, at string) error {
+	info, err := client.Info(ctx).Result()
+	if redis.IsPermissionError(err) {
+		return client.Ping(ctx).Err()
+	}
+	if err != nil {
+		return err
+	}
+	said := map[string]string{}
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		said[name] = value
+	}
+	if policy := said["maxmemory_policy"]; policy != "" && policy != "noeviction" && said["maxmemory"] != "0" {
+		slog.WarnContext(ctx, "Redis may throw jobs away when its memory is full: set maxmemory-policy noeviction", "redis", at, "maxmemory-policy", policy)
+	}
+	return a.suits(said, at)
+}
+
+// suits judges what a server said; what it did not say is taken to be well, as
+// not all that speak Redis's protocol say it.
+func (a address) suits(said map[string]string, at string) error {
+	var major, minor int
+	version := said["redis_version"]
+	if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n == 2 && (major < 6 || major == 6 && minor < 2) {
+		return leafserve.Errorf(leafserve.Unavailable, "Redis at %s is version %s: leafserve needs 6.2 or newer", at, version)
+	}
+	wrong := func(what, remedy string) error {
+		return leafserve.Errorf(leafserve.Invalid, "Redis at %s is %s: %s", at, what, remedy)
+	}
+	switch mode := said["redis_mode"]; {
+	case mode == "sentinel":
+		return wrong("a sentinel", "write redis+sentinel:// for redis://, and the master's name after the hosts")
+	case mode == "cluster" && !a.opts.IsClusterMode:
+		return wrong("a node of a cluster", "write redis+cluster:// for redis://")
+	case said["role"] == "slave" && a.opts.MasterName == "":
+		return wrong("a replica, which takes no writes", "name its master, or let the sentinels do so by redis+sentinel://")
+	}
+	return nil
+}
+
+// open asks the server for nothing that one of 2022 (Redis 7.0) does not know.
+func open(opts *redis.UniversalOptions) redis.UniversalClient {
 	opts.ContextTimeoutEnabled = true
+	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout = dialTimeout, replyTimeout, replyTimeout
 	opts.DisableIdentity = true
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return redis.NewClient(opts)
+	client := redis.NewUniversalClient(opts)
+	client.AddHook(bound{})
+	return client
+}
+
+// bound is the hook that ends every command after answerWithin.
+type bound struct{}
+
+func (bound) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (bound) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		ctx, cancel := context.WithTimeout(ctx, answerWithin)
+		defer cancel()
+		return next(ctx, cmd)
+	}
+}
+
+func (bound) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		ctx, cancel := context.WithTimeout(ctx, answerWithin)
+		defer cancel()
+		return next(ctx, cmds)
+	}
 }
 
 // Embedded starts a Redis in this process (miniredis, in memory, on a free
@@ -61,7 +197,7 @@ func Embedded() (client redis.UniversalClient, stop func(), err error) {
 	}
 	aging, stopAging := context.WithCancel(context.Background())
 	go age(aging, server)
-	client = newClient(&redis.Options{Addr: server.Addr()})
+	client = open(&redis.UniversalOptions{Addrs: []string{server.Addr()}})
 	return client, func() {
 		stopAging()
 		client.Close()
