@@ -42,11 +42,15 @@ type Config struct {
 type HTTPConfig struct {
 	Addr    string         // host:port; port 0 takes a free one
 	Redis   string         // URL; "" is the embedded one
+	Keys    string         // file of API keys; "" is keys.yaml in the data folder, if there
 	Hosts   []string       // names that requests over loopback may use, besides addresses and localhost
 	Limits  httpapi.Limits // of what computes while the client waits
 	Body    int64          // largest request body, bytes
 	Prompts int            // of one comparison
 	Grace   time.Duration  // for waiting requests when the server stops
+
+	ReadyDepth int           // jobs that wait, from which on GET /readyz says no; 0 is the queue's bound
+	DrainDelay time.Duration // between GET /readyz saying no and the stop
 }
 
 // LogConfig is how the program tells what it does.
@@ -95,12 +99,15 @@ func queueFlags(cmd *cobra.Command, cfg *Config) {
 
 func httpFlags(cmd *cobra.Command, cfg *Config) {
 	cmd.Flags().StringVar(&cfg.HTTP.Addr, "addr", cfg.HTTP.Addr, "address to listen on")
+	keysFlag(cmd, cfg)
 	cmd.Flags().StringSliceVar(&cfg.HTTP.Hosts, "hosts", cfg.HTTP.Hosts, "host names that a proxy on this machine may pass on, besides localhost")
 	cmd.Flags().IntVar(&cfg.HTTP.Limits.AtOnce, "compute-at-once", cfg.HTTP.Limits.AtOnce, "requests to /encode, /attack and /invert that run at once")
-	cmd.Flags().IntVar(&cfg.HTTP.Limits.PerMinute, "texts-per-minute", cfg.HTTP.Limits.PerMinute, "texts that one address may have read a minute by these")
+	cmd.Flags().IntVar(&cfg.HTTP.Limits.PerMinute, "texts-per-minute", cfg.HTTP.Limits.PerMinute, "texts that one API key, or without keys one address, may have read a minute by these")
 	cmd.Flags().Int64Var(&cfg.HTTP.Body, "max-body", cfg.HTTP.Body, "largest request body in bytes")
 	cmd.Flags().IntVar(&cfg.HTTP.Prompts, "max-prompts", cfg.HTTP.Prompts, fmt.Sprintf("prompts of one comparison, at most %d", leafserve.MaxComparePrompts))
 	cmd.Flags().DurationVar(&cfg.HTTP.Grace, "grace", cfg.HTTP.Grace, "how long waiting requests may go on after SIGTERM")
+	cmd.Flags().IntVar(&cfg.HTTP.ReadyDepth, "ready-depth", cfg.HTTP.ReadyDepth, "jobs that wait, from which on GET /readyz says no (default: --max-queued)")
+	cmd.Flags().DurationVar(&cfg.HTTP.DrainDelay, "drain-delay", cfg.HTTP.DrainDelay, "how long all goes on after SIGTERM while GET /readyz says no")
 }
 
 func workerFlags(cmd *cobra.Command, cfg *Config) {
@@ -215,6 +222,7 @@ func (c *Config) checkService() error {
 	}{
 		{"max-queued", int64(c.Queue.MaxQueued)}, {"lease", int64(c.Queue.Lease)}, {"max-attempts", int64(c.Queue.MaxAttempts)},
 		{"result-ttl", int64(c.Queue.ResultTTL)}, {"max-body", c.HTTP.Body}, {"max-prompts", int64(c.HTTP.Prompts)}, {"grace", int64(c.HTTP.Grace)}, {"worker-grace", int64(c.Worker.Grace)},
+		{"ready-depth", int64(c.HTTP.ReadyDepth)}, {"drain-delay", int64(c.HTTP.DrainDelay)},
 	} {
 		if f.v < 0 {
 			return leafserve.InvalidField(f.flag, "--%s is below 0", f.flag)

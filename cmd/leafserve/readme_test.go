@@ -141,7 +141,8 @@ var settingRow = regexp.MustCompile("(?m)^\\| (`--[^|]*) \\| ([^|]*) \\|")
 
 // settingWords are README's words for defaults that are found at run time, with
 // the flag's own.
-var settingWords = map[string]string{"embedded": "", "user's data folder": "", "found": "", "one a core": "0", "none": "[]"}
+var settingWords = map[string]string{"embedded": "", "user's data folder": "", "found": "", "one a core": "0", "none": "[]",
+	"`keys.yaml` in the data folder": "", "`--max-queued`": "0"}
 
 // TestReadmeSettings: README's configuration table has serve's flags, all of
 // them, with their defaults.

@@ -19,6 +19,7 @@ import (
 	"leafserve/attack"
 	"leafserve/gallery"
 	"leafserve/httpapi"
+	"leafserve/keys"
 	"leafserve/pipeline"
 	"leafserve/queue"
 	"leafserve/tensor"
@@ -77,6 +78,7 @@ type service struct {
 	folder *pipeline.Folder
 	space  string                            // of the model's CLIP, "" for none
 	index  *gallery.Index                    // of the stored pictures
+	keys   *keys.Ring                        // of the HTTP side
 	loaded atomic.Pointer[pipeline.Encoders] // nil until the weights are there
 
 	inverters atomic.Pointer[pipeline.Inverters] // stored before loaded
@@ -113,12 +115,16 @@ func (s *service) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer closeQueue()
+	leaving := ctx
+	ctx, stop := later(ctx, s.cfg.HTTP.DrainDelay)
+	defer stop()
 	parts, ctx := errgroup.WithContext(ctx)
 	if s.roles.http {
 		server, err := s.server(q, pictures)
 		if err != nil {
 			return err
 		}
+		context.AfterFunc(leaving, server.Leave)
 		parts.Go(func() error { return server.Serve(ctx, listener) })
 	}
 	parts.Go(func() error { return s.work(ctx, q, pictures, listener) })
@@ -126,11 +132,23 @@ func (s *service) run(ctx context.Context) (err error) {
 	return parts.Wait()
 }
 
+// later gives a context that ends d after ctx does.
+func later(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return out, func() { stop(); cancel() }
+}
+
 // server puts the HTTP side together.
 func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Server, error) {
+	var err error
+	if s.keys, err = s.cfg.watchKeys(s.log); err != nil {
+		return nil, err
+	}
 	return httpapi.New(httpapi.Config{
 		Jobs:           q,
 		Pictures:       pictures,
+		Who:            s.keys.Client,
 		Models:         []leafserve.ModelInfo{s.folder.Info},
 		Resolve:        s.folder.Resolve,
 		ResolveCompare: s.folder.ResolveCompare,
@@ -146,6 +164,7 @@ func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Ser
 		Log:            s.log,
 		Hosts:          s.cfg.HTTP.Hosts,
 		Limits:         s.cfg.HTTP.Limits,
+		ReadyDepth:     cmp.Or(s.cfg.HTTP.ReadyDepth, s.cfg.Queue.MaxQueued, queue.DefaultConfig().MaxQueued),
 		MaxPrompts:     s.cfg.HTTP.Prompts,
 		MaxBody:        s.cfg.HTTP.Body,
 		Grace:          s.cfg.HTTP.Grace,
@@ -218,6 +237,9 @@ leafserve is ready.
   picture  curl -s %s/generate -H 'Content-Type: application/json' -H 'Accept: image/png' \
              -d '{"prompt":"a ghost on a yellow background"}' -o ghost.png
 `, url, url)
+	if _, open := s.keys.Client(""); !open {
+		fmt.Fprintln(s.out, "  keys     requests need one: add -H 'Authorization: Bearer KEY'")
+	}
 	if s.cfg.HTTP.Redis == "" {
 		fmt.Fprintln(s.out, "  queue    in memory, gone when this process ends; --redis URL keeps it")
 	}
