@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -15,22 +18,63 @@ import (
 type claim struct {
 	job      leafserve.Job
 	fence    string
-	attempts string // this one included
+	attempts int           // this one included
+	left     time.Duration // to its deadline, as Redis's clock saw it; 0 for no bound
+	batch    string        // what others must share to run with it; "" where it runs alone
+	pictures int
+	batched  int // pictures run together with it, its own included
 }
 
-// claim takes the next job, nil when there is none.
-func (q *Queue) claim(ctx context.Context, worker string) (*claim, error) {
+// offer is what a worker finds when it asks for work.
+type offer struct {
+	*claim                // nil where there is none
+	company int           // jobs that may run together with it
+	idle    int           // other workers that seem to have nothing to do
+	next    time.Duration // without a claim: until a delayed job's time comes, 0 for none
+}
+
+// claim takes the next job for one of models.
+func (q *Queue) claim(ctx context.Context, worker string, models []string) (offer, error) {
 	gaveUp := errorJSON(leafserve.Internal,
 		fmt.Sprintf("gave up after %d attempts: each time the worker died or lost its lease", q.cfg.MaxAttempts))
-	reply, err := q.eval(ctx, claimScript, "", worker, q.cfg.Lease.Milliseconds(), q.cfg.MaxAttempts, gaveUp, canceledJSON).Slice()
-	if errors.Is(err, redis.Nil) {
-		return nil, nil
+	args := []any{worker, q.cfg.Lease.Milliseconds(), q.cfg.MaxAttempts, gaveUp, canceledJSON, lateJSON}
+	for _, m := range models {
+		args = append(args, m)
 	}
+	reply, err := q.eval(ctx, claimScript, "", args...).Slice()
 	if err != nil {
-		return nil, q.away(ctx, "claim", err)
+		return offer{}, q.away(ctx, "claim", err)
 	}
+	if reply[0] == "none" {
+		wait, _ := strconv.ParseFloat(reply[1].(string), 64)
+		return offer{next: time.Duration(wait) * time.Millisecond}, nil
+	}
+	c, err := newClaim(reply[1].([]any))
+	return offer{claim: c, company: int(reply[2].(int64)), idle: int(reply[3].(int64))}, err
+}
+
+// join takes jobs of room pictures at most that may run together with those of
+// a batch. What it has taken it gives also when it fails.
+func (q *Queue) join(ctx context.Context, worker, batch string, room int) ([]*claim, error) {
+	reply, err := q.eval(ctx, joinScript, "", worker, batch, room).Slice()
+	if err != nil {
+		return nil, q.away(ctx, "claim more", err)
+	}
+	var all []*claim
+	for _, r := range reply {
+		c, err := newClaim(r.([]any))
+		if err != nil {
+			return all, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// newClaim reads what start in scripts.go returns.
+func newClaim(reply []any) (*claim, error) {
 	fields := record{}
-	flat := reply[2].([]any)
+	flat := reply[3].([]any)
 	for i := 0; i+1 < len(flat); i += 2 {
 		fields[flat[i].(string)] = flat[i+1].(string)
 	}
@@ -38,16 +82,30 @@ func (q *Queue) claim(ctx context.Context, worker string) (*claim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("claim job %v: %w", reply[0], err)
 	}
-	return &claim{job: job, fence: reply[1].(string), attempts: fields["attempts"]}, nil
+	c := &claim{job: job, fence: reply[1].(string), batch: fields["batch"]}
+	if fields["alone"] != "" {
+		c.batch = ""
+	}
+	c.attempts, _ = strconv.Atoi(fields["attempts"])
+	c.pictures, _ = strconv.Atoi(fields["pictures"])
+	if us, err := strconv.ParseInt(reply[2].(string), 10, 64); err == nil {
+		c.left = max(1, time.Duration(us)*time.Microsecond)
+	}
+	return c, nil
 }
 
-// beat extends the lease and returns ok, cancel or lost (beatScript).
-func (q *Queue) beat(ctx context.Context, c *claim) (string, error) {
-	answer, err := q.eval(ctx, beatScript, c.job.ID, c.fence).Text()
-	if err != nil {
-		return "", q.away(ctx, "extend the lease of job "+c.job.ID, err)
+// beat extends the leases of several claims and returns ok, cancel or lost for
+// each (beatScript).
+func (q *Queue) beat(ctx context.Context, worker string, models []string, claims []*claim) ([]any, error) {
+	args := []any{strings.Join(append([]string{worker}, models...), "\t")}
+	for _, c := range claims {
+		args = append(args, c.job.ID, c.fence)
 	}
-	return answer, nil
+	answers, err := q.eval(ctx, beatScript, "", args...).Slice()
+	if err != nil {
+		return nil, q.away(ctx, "extend leases", err)
+	}
+	return answers, nil
 }
 
 // outcome is what became of one attempt.
@@ -55,20 +113,29 @@ type outcome struct {
 	state  leafserve.State // terminal, or queued to give the job back
 	result string          // JSON, when succeeded
 	reason string          // JSON, when failed or canceled
+	kind   leafserve.Kind  // of the error
 	err    error           // the runner's, for the log
+	again  bool            // failed, but another attempt may succeed
 }
 
-var canceledJSON = errorJSON(leafserve.Canceled, "the job was canceled on request")
+var (
+	canceledJSON = errorJSON(leafserve.Canceled, "the job was canceled on request")
+	lateJSON     = errorJSON(leafserve.Timeout, "the time that timeout_s allows was over before the job's turn came: allow more, or ask when fewer are waiting")
+)
 
 // decide tells an attempt's outcome from what the runner returned and from why
 // its context ended, if it did.
-func decide(jobCtx context.Context, c *claim, res leafserve.Result, err error) outcome {
+func (q *Queue) decide(jobCtx context.Context, c *claim, res leafserve.Result, err error) outcome {
 	cause := context.Cause(jobCtx)
 	switch {
 	case err == nil:
 		return succeeded(c, res)
 	case errors.Is(cause, errCanceled):
-		return outcome{state: leafserve.StateCanceled, reason: canceledJSON}
+		return outcome{state: leafserve.StateCanceled, reason: canceledJSON, kind: leafserve.Canceled}
+	case errors.Is(cause, errDeadline):
+		return failed(c, leafserve.Errorf(leafserve.Timeout, "the time that timeout_s allows is over: allow more, or ask for less"))
+	case errors.Is(cause, errTooLong):
+		return failed(c, leafserve.Errorf(leafserve.Timeout, "the job ran for %v, as long as one may here: ask for fewer pictures or steps", q.cfg.MaxRun))
 	case cause != nil: // lost, which nothing written can hurt, or shutting down
 		return outcome{state: leafserve.StateQueued}
 	}
@@ -90,7 +157,8 @@ func succeeded(c *claim, res leafserve.Result) outcome {
 	return outcome{state: leafserve.StateSucceeded, result: string(b)}
 }
 
-// failed keeps the text of an internal error from clients.
+// failed keeps the text of an internal error from clients. What is our fault or
+// that of a part we need may be over by the next attempt.
 func failed(c *claim, err error) outcome {
 	kind, message, param := leafserve.KindOf(err), err.Error(), ""
 	var e *leafserve.Error
@@ -101,7 +169,8 @@ func failed(c *claim, err error) outcome {
 		param = e.Param
 	}
 	reason, _ := json.Marshal(leafserve.JobError{Kind: kind, Message: message, Param: param}) // strings always encode
-	return outcome{state: leafserve.StateFailed, reason: string(reason), err: err}
+	again := kind == leafserve.Internal || kind == leafserve.Unavailable
+	return outcome{state: leafserve.StateFailed, reason: string(reason), kind: kind, err: err, again: again}
 }
 
 func errorJSON(kind leafserve.Kind, message string) string {
@@ -109,21 +178,48 @@ func errorJSON(kind leafserve.Kind, message string) string {
 	return string(b)
 }
 
-// write sends the last progress, then the outcome. It returns false when the
-// lease was lost.
-func (q *Queue) write(ctx context.Context, c *claim, p *progress, out outcome) (bool, error) {
+// maxBackoff bounds the pause between two attempts.
+const maxBackoff = 5 * time.Minute
+
+// pause is how long a job waits after a failed attempt.
+func (q *Queue) pause(attempts int) time.Duration {
+	d := q.cfg.Backoff
+	for range attempts - 1 {
+		d = min(2*d, maxBackoff)
+	}
+	return min(d, maxBackoff)
+}
+
+// maxTrail bounds what the trail keeps of an error, in bytes.
+const maxTrail = 500
+
+// oneLine fits an error into the trail.
+func oneLine(err error) string {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	return strings.ToValidUTF8(text[:min(len(text), maxTrail)], "")
+}
+
+// write sends the last progress, then the outcome, and tells where the job
+// stands then; "" when the lease was lost.
+func (q *Queue) write(ctx context.Context, c *claim, p *progress, out outcome) (leafserve.State, error) {
 	if err := p.flush(ctx); err != nil {
-		return false, err
+		return "", err
 	}
 	var reply *redis.Cmd
-	if out.state == leafserve.StateQueued {
-		reply = q.eval(ctx, requeueScript, c.job.ID, c.fence, canceledJSON)
-	} else {
-		reply = q.eval(ctx, finishScript, c.job.ID, c.fence, string(out.state), out.result, out.reason)
+	switch {
+	case out.state == leafserve.StateQueued:
+		reply = q.eval(ctx, returnScript, c.job.ID, c.fence, canceledJSON)
+	case out.again:
+		reply = q.acknowledged(ctx, retryScript, c.job.ID, c.fence, q.cfg.MaxAttempts, q.pause(c.attempts).Microseconds(), out.reason, oneLine(out.err), canceledJSON)
+	default:
+		reply = q.acknowledged(ctx, finishScript, c.job.ID, c.fence, string(out.state), out.result, out.reason)
 	}
 	answer, err := reply.Text()
 	if err != nil {
-		return false, q.away(ctx, "end job "+c.job.ID, err)
+		return "", q.away(ctx, "end job "+c.job.ID, err)
 	}
-	return answer == "ok", nil
+	if answer == "lost" {
+		return "", nil
+	}
+	return leafserve.State(answer), nil
 }

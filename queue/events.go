@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"iter"
 	"regexp"
 	"sync"
@@ -44,6 +43,7 @@ type reader struct {
 	id       string
 	last     string // id of the last event given
 	position int    // last told, −1 none
+	bounded  bool   // the job has a deadline
 }
 
 var eventID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
@@ -58,7 +58,7 @@ func (r *reader) read(ctx context.Context, news <-chan struct{}, yield func(leaf
 		return leafserve.InvalidField("Last-Event-ID", "event id %q is malformed: repeat one that the server sent", r.last)
 	}
 	for {
-		state, events, err := r.q.eventsAfter(ctx, r.id, r.last)
+		state, events, err := r.more(ctx)
 		if err != nil {
 			return err
 		}
@@ -129,6 +129,11 @@ func (r *reader) wait(ctx context.Context, state leafserve.State, news <-chan st
 			if told, err := r.tellPosition(ctx, yield); !told {
 				return false, err
 			}
+			if r.bounded { // no worker may be there to end it
+				if err := r.q.expire(ctx, r.id); err != nil {
+					return false, err
+				}
+			}
 		}
 	}
 }
@@ -147,28 +152,39 @@ func (r *reader) tellPosition(ctx context.Context, yield func(leafserve.Event, e
 	return yield(leafserve.Event{ID: r.last, Type: "state", Data: data}, nil), nil
 }
 
-// eventsAfter reads one batch of the log together with the state that it led to.
-func (q *Queue) eventsAfter(ctx context.Context, id, after string) (leafserve.State, []leafserve.Event, error) {
-	var state *redis.StringCmd
+// expire ends a job that still waits when its time is over.
+func (q *Queue) expire(ctx context.Context, id string) error {
+	if err := q.eval(ctx, lateScript, id, lateJSON).Err(); err != nil {
+		return q.away(ctx, "look at the deadline of job "+id, err)
+	}
+	return nil
+}
+
+// more reads one batch of the log together with the state that it led to.
+func (r *reader) more(ctx context.Context) (leafserve.State, []leafserve.Event, error) {
+	q := r.q
+	var fields *redis.SliceCmd
 	var entries *redis.XMessageSliceCmd
 	_, err := q.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		state = p.HGet(ctx, q.keys.job+id, "state")
-		entries = p.XRangeN(ctx, q.keys.events+id, "("+after, "+", eventBatch)
+		fields = p.HMGet(ctx, q.keys.job(r.id), "state", "deadline")
+		entries = p.XRangeN(ctx, q.keys.events(r.id), "("+r.last, "+", eventBatch)
 		return nil
 	})
-	switch {
-	case errors.Is(state.Err(), redis.Nil):
-		return "", nil, q.missing(ctx, id)
-	case err != nil:
-		return "", nil, q.away(ctx, "read events of job "+id, err)
+	if err != nil {
+		return "", nil, q.away(ctx, "read events of job "+r.id, err)
 	}
+	state, known := fields.Val()[0].(string)
+	if !known {
+		return "", nil, q.missing(ctx, r.id)
+	}
+	r.bounded = fields.Val()[1] != nil
 	events := make([]leafserve.Event, len(entries.Val()))
 	for i, e := range entries.Val() {
 		kind, _ := e.Values["t"].(string)
 		data, _ := e.Values["d"].(string)
 		events[i] = leafserve.Event{ID: e.ID, Type: kind, Data: json.RawMessage(data)}
 	}
-	return leafserve.State(state.Val()), events, nil
+	return leafserve.State(state), events, nil
 }
 
 // ranks is the order of the queued jobs, read once for all readers of this
@@ -184,7 +200,7 @@ func (r *ranks) of(ctx context.Context, q *Queue, id string) (int, bool, error) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if time.Since(r.at) > positionEvery/2 {
-		ids, err := q.client.ZRange(ctx, q.keys.waiting, 0, -1).Result()
+		ids, err := q.client.ZRange(ctx, q.keys.waiting(), 0, -1).Result()
 		if err != nil {
 			return 0, false, q.away(ctx, "read positions", err)
 		}

@@ -239,7 +239,7 @@ func FuzzStrangers(f *testing.F) {
 			}
 			cancel()
 		}
-		if _, _, err := q.List(t.Context(), "", 1, cursor); err != nil {
+		if _, _, err := q.List(t.Context(), leafserve.ListQuery{Limit: 1, Cursor: cursor}); err != nil {
 			wantKind(t, "List", err, leafserve.Invalid)
 		}
 		if _, err := q.Enqueue(t.Context(), ask(after), leafserve.Submission{IdempotencyKey: id}); err != nil {

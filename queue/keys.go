@@ -1,43 +1,50 @@
 package queue
 
-// keys names every key of one queue. All share the hash tag {name}, so that on
+// base starts every key of one queue. All share the hash tag {name}, so that on
 // Redis Cluster they live on one node and a script may touch all of them.
-type keys struct {
-	jobs    string // stream: ids of jobs to run, with the consumer group "workers"; an entry goes when its job ends
-	waiting string // sorted set: queued ids by sequence number, for positions and the bound
-	index   string // + state: sorted set of ids with score 0, so in the order of ids, which is that of creation
-	job     string // + id: hash, the job's record (fields in record.go)
-	events  string // + id: capped stream, the job's events
-	tomb    string // + id: string, outlives the record and says that it existed
-	idem    string // + hash of an idempotency key: string "ID HASH-OF-REQUEST"
-	seq     string // counter: the last sequence number
-	ended   string // list: "STATE ID" in the order of ends, to clean the indexes
-	stats   string // hash: mean_us, the moving mean of a successful run
-	news    string // Pub/Sub channel: topics in which something has changed (hub.go)
-}
+type base string
 
-func keysOf(name string) keys {
-	base := "leafserve:{" + name + "}:"
-	return keys{
-		jobs:    base + "jobs",
-		waiting: base + "waiting",
-		index:   base + "index:",
-		job:     base + "job:",
-		events:  base + "events:",
-		tomb:    base + "tomb:",
-		idem:    base + "idem:",
-		seq:     base + "seq",
-		ended:   base + "ended",
-		stats:   base + "stats",
-		news:    base + "news",
-	}
-}
+func baseOf(name string) base { return base("leafserve:{" + name + "}:") }
 
-// list gives the keys and prefixes in the order in which every script takes
-// them as KEYS (prelude in scripts.go).
-func (k keys) list() []string {
-	return []string{k.jobs, k.waiting, k.index, k.job, k.events, k.tomb, k.idem, k.seq, k.ended, k.stats, k.news}
-}
+// keysLua names every key for the scripts, which take the base as KEYS[1]; the
+// methods below are those that Go reads by itself. A level is "PRIORITY:MODEL", a
+// lane "PRIORITY:CLIENT:MODEL", a place (10 − priority)·2^44 + sequence number.
+const keysLua = `
+local base = KEYS[1]
+local job     = base .. 'job:'     -- + id: hash, the job's record (record.go)
+local events  = base .. 'events:'  -- + id: capped stream, the job's events
+local tomb    = base .. 'tomb:'    -- + id: string, outlives the record and says that it existed
+local index   = base .. 'index:'   -- + state: sorted set of ids, all with score 0, so in the order of ids, which is that of creation
+local mine    = base .. 'mine:'    -- + client: the same for the jobs of one client
+local waiting = base .. 'waiting'  -- sorted set: ids that can be claimed, by place
+local models  = base .. 'models'   -- set of the models that have waiting jobs
+local levels  = base .. 'levels:'  -- + model: sorted set of the priorities that have waiting jobs
+local turn    = base .. 'turn:'    -- + level: sorted set of the clients that have waiting jobs, by virtual time
+local fair    = base .. 'fair:'    -- + level: hash, virtual time by client, and under '' of the client served last; gone when nobody waits
+local lane    = base .. 'lane:'    -- + lane: sorted set of waiting ids, by sequence number
+local mates   = base .. 'mates:'   -- + batch key: sorted set of waiting ids that may run together, by place
+local later   = base .. 'later'    -- sorted set: ids that wait for a time, by it in Unix microseconds
+local claims  = base .. 'claims'   -- stream with the consumer group "workers": an entry a running job; its idle time is that of the lease
+local looked  = base .. 'looked'   -- string that expires: leases were looked through a moment ago
+local dead    = base .. 'dead'     -- sorted set: ids of dead letters, by their end in Unix microseconds
+local ended   = base .. 'ended'    -- list: "STATE ID CLIENT" in the order of ends, to clean the indexes
+local idem    = base .. 'idem:'    -- + hash of client and idempotency key: string "ID HASH-OF-REQUEST"
+local clients = base .. 'clients'  -- hash by client: queued:, running: counts; weight:, most: how many may run; tokens:, filled: of its rate
+local workers = base .. 'workers'  -- sorted set: name and models, joined by tabs, by when last heard of, in Unix microseconds
+local stats   = base .. 'stats'    -- hash: seq, the last sequence number; bytes of waiting requests; mean_us of a successful run; paused; draining
+local news    = base .. 'news'     -- Pub/Sub channel: topics in which something has changed (hub.go)
+`
+
+func (b base) job(id string) string      { return string(b) + "job:" + id }
+func (b base) events(id string) string   { return string(b) + "events:" + id }
+func (b base) tomb(id string) string     { return string(b) + "tomb:" + id }
+func (b base) index(state string) string { return string(b) + "index:" + state }
+func (b base) mine(client string) string { return string(b) + "mine:" + client }
+func (b base) idem(hash string) string   { return string(b) + "idem:" + hash }
+func (b base) waiting() string           { return string(b) + "waiting" }
+func (b base) dead() string              { return string(b) + "dead" }
+func (b base) stats() string             { return string(b) + "stats" }
+func (b base) news() string              { return string(b) + "news" }
 
 // Topics of the news channel. Each message is one topic and says no more than
 // "look again"; the truth is in the keys.

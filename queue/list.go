@@ -19,52 +19,78 @@ var states = []leafserve.State{
 	leafserve.StateSucceeded, leafserve.StateFailed, leafserve.StateCanceled,
 }
 
-// List gives up to limit (1…MaxList) jobs, newest first, in the given state or
-// in any when state is "". cursor is "" for the first page, then the returned
-// next, which is "" after the last page. Queued jobs come without position.
-func (q *Queue) List(ctx context.Context, state leafserve.State, limit int, cursor string) (jobs []leafserve.Job, next string, err error) {
-	if err := checkList(state, limit, cursor); err != nil {
+// List gives up to Limit (1…MaxList) jobs, newest first. next is the cursor of
+// the next page, "" after the last. Queued jobs come without position. Of one
+// client's jobs in one state a page may hold fewer than Limit, and even none,
+// before the last.
+func (q *Queue) List(ctx context.Context, l leafserve.ListQuery) (jobs []leafserve.Job, next string, err error) {
+	if err := checkList(l); err != nil {
 		return nil, "", err
 	}
-	of := states
-	if state != "" {
-		of = []leafserve.State{state}
-	}
-	ids, err := q.newest(ctx, of, limit+1, cursor)
+	ids, err := q.newest(ctx, q.indexes(l), l.Limit+1, l.Cursor)
 	if err != nil {
 		return nil, "", err
 	}
-	if len(ids) > limit {
-		ids = ids[:limit]
-		next = ids[limit-1]
+	if len(ids) > l.Limit {
+		ids = ids[:l.Limit]
+		next = ids[l.Limit-1]
 	}
-	jobs, err = q.records(ctx, ids)
-	return jobs, next, err
+	records, err := q.records(ctx, ids)
+	if err != nil {
+		return nil, "", err
+	}
+	jobs = make([]leafserve.Job, 0, len(records))
+	for _, r := range records {
+		job, err := r.job(0)
+		if err != nil {
+			return nil, "", err
+		}
+		job.Queue = nil
+		if l.State == "" || job.State == l.State { // of one client there is only an index of all states
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs, next, nil
 }
 
-func checkList(state leafserve.State, limit int, cursor string) error {
-	if state != "" && !slices.Contains(states, state) {
-		return leafserve.InvalidField("state", "state is %q, want queued, running, succeeded, failed or canceled", state)
+// indexes are the sorted sets that together hold the jobs of a list.
+func (q *Queue) indexes(l leafserve.ListQuery) []string {
+	switch {
+	case l.Client != "":
+		return []string{q.keys.mine(l.Client)}
+	case l.State != "":
+		return []string{q.keys.index(string(l.State))}
 	}
-	if limit < 1 || limit > MaxList {
-		return leafserve.InvalidField("limit", "limit is %d, want 1 to %d", limit, MaxList)
+	all := make([]string, len(states))
+	for i, s := range states {
+		all[i] = q.keys.index(string(s))
 	}
-	if _, err := ulid.ParseStrict(cursor); cursor != "" && err != nil {
-		return leafserve.InvalidField("cursor", "cursor is %q, want the one from the page before", cursor)
+	return all
+}
+
+func checkList(l leafserve.ListQuery) error {
+	if l.State != "" && !slices.Contains(states, l.State) {
+		return leafserve.InvalidField("state", "state is %q, want queued, running, succeeded, failed or canceled", l.State)
+	}
+	if l.Limit < 1 || l.Limit > MaxList {
+		return leafserve.InvalidField("limit", "limit is %d, want 1 to %d", l.Limit, MaxList)
+	}
+	if _, err := ulid.ParseStrict(l.Cursor); l.Cursor != "" && err != nil {
+		return leafserve.InvalidField("cursor", "cursor is %q, want the one from the page before", l.Cursor)
 	}
 	return nil
 }
 
-// newest merges the first n ids below cursor of several states' indexes.
-func (q *Queue) newest(ctx context.Context, of []leafserve.State, n int, cursor string) ([]string, error) {
+// newest merges the first n ids below cursor of several indexes.
+func (q *Queue) newest(ctx context.Context, of []string, n int, cursor string) ([]string, error) {
 	top := "+"
 	if cursor != "" {
 		top = "(" + cursor
 	}
 	var pages []*redis.StringSliceCmd
 	_, err := q.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		for _, s := range of {
-			pages = append(pages, p.ZRevRangeByLex(ctx, q.keys.index+string(s), &redis.ZRangeBy{Min: "-", Max: top, Count: int64(n)}))
+		for _, key := range of {
+			pages = append(pages, p.ZRevRangeByLex(ctx, key, &redis.ZRangeBy{Min: "-", Max: top, Count: int64(n)}))
 		}
 		return nil
 	})
@@ -80,31 +106,24 @@ func (q *Queue) newest(ctx context.Context, of []leafserve.State, n int, cursor 
 }
 
 // records reads several jobs and leaves out those that have expired.
-func (q *Queue) records(ctx context.Context, ids []string) ([]leafserve.Job, error) {
-	jobs := make([]leafserve.Job, 0, len(ids))
+func (q *Queue) records(ctx context.Context, ids []string) ([]record, error) {
 	if len(ids) == 0 {
-		return jobs, nil
+		return nil, nil
 	}
 	cmds, err := q.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, id := range ids {
-			p.HGetAll(ctx, q.keys.job+id)
+			p.HGetAll(ctx, q.keys.job(id))
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, q.away(ctx, "read jobs", err)
 	}
+	var all []record
 	for _, c := range cmds {
-		fields := c.(*redis.MapStringStringCmd).Val()
-		if len(fields) == 0 {
-			continue
+		if fields := c.(*redis.MapStringStringCmd).Val(); len(fields) > 0 {
+			all = append(all, fields)
 		}
-		job, err := record(fields).job(0)
-		if err != nil {
-			return nil, err
-		}
-		job.Queue = nil
-		jobs = append(jobs, job)
 	}
-	return jobs, nil
+	return all, nil
 }

@@ -46,8 +46,8 @@ var conformance = []struct {
 	{name: "heartbeats while running", cfg: Config{Lease: 30 * time.Millisecond}, run: testBeats},
 	{name: "lost lease cannot overwrite", run: testLostLease},
 	{name: "max attempts", cfg: Config{MaxAttempts: 2}, run: testMaxAttempts},
-	{name: "poison", run: testPoison},
-	{name: "runner errors", run: testRunnerErrors},
+	{name: "poison", cfg: Config{Backoff: time.Microsecond}, run: testPoison},
+	{name: "runner errors", cfg: Config{MaxAttempts: 1}, run: testRunnerErrors},
 	{name: "end is written again", run: testFinishRetried},
 	{name: "stop gives the job back", run: testStopRequeues},
 	{name: "stop waits for the job", run: testStopWaits},
@@ -96,7 +96,7 @@ func testWholeWay(t *testing.T, b *rig) {
 	if tm := got.Timings; tm.DenoiseMS != 12 || tm.TotalMS < tm.QueuedMS || tm.TotalMS <= 0 {
 		t.Errorf("timings = %+v, want the runner's and the queue's", tm)
 	}
-	if n := b.client.XLen(t.Context(), b.keys.jobs).Val(); n != 0 {
+	if n := b.client.XLen(t.Context(), string(b.keys)+"claims").Val(); n != 0 {
 		t.Errorf("%d entries left in the stream, want 0", n)
 	}
 }
@@ -127,12 +127,16 @@ func testFull(t *testing.T, b *rig) {
 }
 
 func testFullMeasured(t *testing.T, b *rig) {
-	clock := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	b.now = func() time.Time { return clock }
 	b.enqueue(t, "measured")
-	c := b.claimed(t)
-	clock = clock.Add(40 * time.Second)
-	b.finish(t, c)
+	b.finish(t, b.claimed(t))
+	if mean, err := b.client.HGet(t.Context(), b.keys.stats(), "mean_us").Int(); err != nil || mean <= 0 {
+		t.Errorf("the mean run is %d µs, %v, want it measured", mean, err)
+	}
+	b.client.HSet(t.Context(), b.keys.stats(), "mean_us", 80_000_000)
+	for range 2 {
+		b.enqueue(t, "runs")
+		b.claimed(t)
+	}
 	b.enqueue(t, "waits")
 	_, err := b.Enqueue(t.Context(), ask("does not fit"), leafserve.Submission{})
 	wantRetry(t, err, 40*time.Second)
@@ -141,9 +145,9 @@ func testFullMeasured(t *testing.T, b *rig) {
 // finish ends a claimed job as a worker would.
 func (b *rig) finish(t testing.TB, c *claim) {
 	t.Helper()
-	ok, err := b.write(t.Context(), c, &progress{}, succeeded(c, picture(c.job)))
-	if err != nil || !ok {
-		t.Fatalf("write = %v, %v, want true", ok, err)
+	got, err := b.write(t.Context(), c, &progress{}, succeeded(c, picture(c.job)))
+	if err != nil || got != leafserve.StateSucceeded {
+		t.Fatalf("write = %q, %v, want succeeded", got, err)
 	}
 }
 
@@ -161,7 +165,7 @@ func testIdempotency(t *testing.T, b *rig) {
 	}
 	seen := func(key string, want bool) {
 		t.Helper()
-		if got, err := b.Seen(t.Context(), key); err != nil || got != want {
+		if got, err := b.Seen(t.Context(), "", key); err != nil || got != want {
 			t.Errorf("Seen(%q) = %t, %v, want %t", key, got, err, want)
 		}
 	}
@@ -195,13 +199,14 @@ func testIdempotency(t *testing.T, b *rig) {
 
 func testEnqueueRetried(t *testing.T, b *rig) {
 	for range 2 { // as go-redis does when the first reply was lost
-		reply, err := b.eval(t.Context(), enqueueScript, "same-id", "{}", 9, "", "").Slice()
+		args := append([]any{"{}", "", "", 9, 1000, 0, 0, 1, 0, 0, 0}, recordOf(ask("p"), leafserve.Submission{})...)
+		reply, err := b.eval(t.Context(), enqueueScript, "same-id", args...).Slice()
 		if err != nil || reply[0] != "new" || reply[1] != int64(0) {
 			t.Errorf("enqueue = %v, %v, want new with none ahead", reply, err)
 		}
 	}
-	if n := b.client.XLen(t.Context(), b.keys.jobs).Val(); n != 1 {
-		t.Errorf("%d entries in the stream, want 1", n)
+	if n := b.client.ZCard(t.Context(), b.keys.waiting()).Val(); n != 1 {
+		t.Errorf("%d jobs wait, want 1", n)
 	}
 }
 
@@ -218,13 +223,19 @@ func testUnknown(t *testing.T, b *rig) {
 }
 
 func testList(t *testing.T, b *rig) {
-	var ids []string
+	var queued []string
 	for i := range 7 {
-		ids = append(ids, b.enqueue(t, fmt.Sprint(i)).ID)
+		queued = append(queued, b.enqueue(t, fmt.Sprint(i)).ID)
 	}
-	slices.Reverse(ids)
-	b.claimed(t)
-	b.finish(t, b.claimed(t))
+	running, done := b.claimed(t).job.ID, b.claimed(t)
+	b.finish(t, done)
+	queued = slices.DeleteFunc(queued, func(id string) bool { return id == running || id == done.job.ID })
+	newest := func(ids ...string) []string { // the ids of one millisecond are in no order
+		slices.Sort(ids)
+		slices.Reverse(ids)
+		return ids
+	}
+	ids := newest(append(slices.Clone(queued), running, done.job.ID)...)
 	for _, tc := range []struct {
 		name  string
 		state leafserve.State
@@ -234,9 +245,9 @@ func testList(t *testing.T, b *rig) {
 		{name: "all in pages of 3", limit: 3, want: ids},
 		{name: "all in pages of 7", limit: 7, want: ids},
 		{name: "all in one page", limit: 100, want: ids},
-		{name: "queued", state: leafserve.StateQueued, limit: 2, want: ids[:5]},
-		{name: "succeeded", state: leafserve.StateSucceeded, limit: 2, want: ids[5:6]},
-		{name: "running", state: leafserve.StateRunning, limit: 2, want: ids[6:]},
+		{name: "queued", state: leafserve.StateQueued, limit: 2, want: newest(queued...)},
+		{name: "succeeded", state: leafserve.StateSucceeded, limit: 2, want: []string{done.job.ID}},
+		{name: "running", state: leafserve.StateRunning, limit: 2, want: []string{running}},
 		{name: "none failed", state: leafserve.StateFailed, limit: 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -251,7 +262,7 @@ func testList(t *testing.T, b *rig) {
 func (b *rig) listed(t *testing.T, state leafserve.State, limit int) (ids []string) {
 	t.Helper()
 	for cursor := ""; ; {
-		jobs, next, err := b.List(t.Context(), state, limit, cursor)
+		jobs, next, err := b.List(t.Context(), leafserve.ListQuery{State: state, Limit: limit, Cursor: cursor})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -281,7 +292,7 @@ func testListRefuses(t *testing.T, b *rig) {
 		{name: "cursor", limit: 1, cursor: "+", wantParam: "cursor"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, _, err := b.List(t.Context(), leafserve.State(tc.state), tc.limit, tc.cursor)
+			_, _, err := b.List(t.Context(), leafserve.ListQuery{State: leafserve.State(tc.state), Limit: tc.limit, Cursor: tc.cursor})
 			if e, ok := err.(*leafserve.Error); !ok || e.Kind != leafserve.Invalid || e.Param != tc.wantParam {
 				t.Errorf("List = %+v, want Invalid %s", err, tc.wantParam)
 			}
@@ -298,13 +309,13 @@ func testExpiry(t *testing.T, b *rig) {
 	b.age(t, 2*time.Minute)
 	_, err := b.Job(t.Context(), id)
 	wantKind(t, "Job after ResultTTL", err, leafserve.Gone)
-	if got, want := b.client.Keys(t.Context(), "*"+id).Val(), []string{b.keys.tomb + id}; !slices.Equal(got, want) {
+	if got, want := b.client.Keys(t.Context(), "*"+id).Val(), []string{b.keys.tomb(id)}; !slices.Equal(got, want) {
 		t.Errorf("keys left = %v, want %v", got, want)
 	}
 	for _, err := range b.Events(t.Context(), id, "") {
 		wantKind(t, "Events after ResultTTL", err, leafserve.Gone)
 	}
-	if jobs, _, err := b.List(t.Context(), "", 10, ""); err != nil || len(jobs) != 0 {
+	if jobs, _, err := b.List(t.Context(), leafserve.ListQuery{Limit: 10}); err != nil || len(jobs) != 0 {
 		t.Errorf("List = %v, %v, want none", jobs, err)
 	}
 	b.age(t, time.Hour)
@@ -312,14 +323,14 @@ func testExpiry(t *testing.T, b *rig) {
 	wantKind(t, "Job after twice ResultTTL", err, leafserve.NotFound)
 	b.enqueue(t, "sweeps")
 	b.finish(t, b.claimed(t))
-	if n := b.client.ZCard(t.Context(), b.keys.index+"succeeded").Val(); n != 1 {
+	if n := b.client.ZCard(t.Context(), b.keys.index("succeeded")).Val(); n != 1 {
 		t.Errorf("the index has %d jobs, want the expired one swept", n)
 	}
 }
 
 func testRecordRemoved(t *testing.T, b *rig) {
 	gone, next := b.enqueue(t, "gone"), b.enqueue(t, "next")
-	b.client.Del(t.Context(), b.keys.job+gone.ID) // as an eviction policy may do
+	b.client.Del(t.Context(), b.keys.job(gone.ID)) // as an eviction policy may do
 	if got := b.claimed(t).job.ID; got != next.ID {
 		t.Errorf("claimed %s, want %s", got, next.ID)
 	}

@@ -1,9 +1,11 @@
 package queue
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"leafserve"
@@ -13,27 +15,35 @@ import (
 //
 //	base              the Job as it was enqueued, JSON
 //	state             a leafserve.State
-//	created, started, finished   Unix microseconds; started is the last claim
+//	created, started, finished   Unix microseconds of Redis's clock; started is the last claim
 //	step, steps       the latest progress
 //	result            leafserve.Result, JSON, once succeeded
 //	error             leafserve.JobError, JSON, once failed or canceled
+//	client, request, trace       of the Submission
+//	model, priority, batch, pictures, cost   where it waits and what it takes
 //	seq               place in the order of all jobs
-//	entry             id of its entry in the stream
+//	size              bytes of base
+//	deadline          Unix microseconds, where its time is bounded
+//	entry             id of its entry in the stream of claims, while it runs
 //	fence             number of claims; the last claimer holds the job
 //	attempts          claims that count against MaxAttempts
-//	worker            name of the last claimer, for operators
+//	alone             set when it is not to share a batch, as an attempt went wrong
+//	worker            name of the last claimer
+//	trail             a line an attempt and a line a failure, for operators
 //	cancel            set when a running job is to stop
-//	idem              hash of the idempotency key
+//	idem              hash of client and idempotency key
 type record map[string]string
 
-func newJob(id, kind string, req leafserve.Request, now time.Time) leafserve.Job {
+func newJob(id string, req leafserve.Request, sub leafserve.Submission) leafserve.Job {
 	job := leafserve.Job{
 		ID:        id,
-		Kind:      kind,
+		Kind:      cmp.Or(sub.Kind, "generate"),
 		State:     leafserve.StateQueued,
 		Request:   req,
 		Images:    []leafserve.Image{},
-		CreatedAt: now.UTC(),
+		Client:    sub.Client.Name,
+		RequestID: sub.RequestID,
+		Trace:     sub.Trace,
 	}
 	if req.Steps != nil {
 		job.Progress.Steps = *req.Steps
@@ -48,6 +58,7 @@ func (r record) job(position int) (leafserve.Job, error) {
 		return job, err
 	}
 	job.State = leafserve.State(r["state"])
+	job.Client, job.RequestID, job.Trace = r["client"], r["request"], r["trace"]
 	r.progress(&job)
 	if err := r.outcome(&job); err != nil {
 		return job, err
@@ -83,10 +94,11 @@ func (r record) outcome(job *leafserve.Job) error {
 	return r.decode("error", &job.Error)
 }
 
-// times fills what the queue itself measures. The stamps may come from several
-// machines, so a difference below zero is none.
+// times fills what the queue itself measures. After a failover another machine's
+// clock may go on, so a difference below zero is none.
 func (r record) times(job *leafserve.Job) {
-	created, started, finished := r.stamp("created"), r.stamp("started"), r.stamp("finished")
+	created, started, finished := stamp(r["created"]), stamp(r["started"]), stamp(r["finished"])
+	job.CreatedAt = created
 	left := started // the queue
 	if left.IsZero() {
 		left = finished
@@ -100,13 +112,37 @@ func (r record) times(job *leafserve.Job) {
 	}
 }
 
-// stamp is the zero time for a field that is not there.
-func (r record) stamp(field string) time.Time {
-	us, err := strconv.ParseInt(r[field], 10, 64)
+// stamp reads Unix microseconds; it is the zero time for anything else.
+func stamp(text string) time.Time {
+	us, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return time.Time{}
 	}
 	return time.UnixMicro(us).UTC()
+}
+
+// detail is the job with what operators see.
+func (r record) detail(position int, dead bool) (leafserve.JobDetail, error) {
+	job, err := r.job(position)
+	return leafserve.JobDetail{
+		Job: job, Client: job.Client, RequestID: job.RequestID, Worker: r["worker"], Dead: dead, Attempts: r.attempts(),
+	}, err
+}
+
+// attempts reads the trail.
+func (r record) attempts() []leafserve.JobAttempt {
+	all := []leafserve.JobAttempt{}
+	for line := range strings.Lines(r["trail"]) {
+		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), "\t", 3)
+		switch {
+		case len(parts) < 3:
+		case parts[0] == "start":
+			all = append(all, leafserve.JobAttempt{Worker: parts[2], Started: stamp(parts[1])})
+		case len(all) > 0:
+			all[len(all)-1].Error = parts[2]
+		}
+	}
+	return all
 }
 
 func (r record) decode(field string, into any) error {

@@ -147,11 +147,21 @@ func (b *rig) job(t testing.TB, id string) leafserve.Job {
 // claimed claims the next job as a worker would and fails when there is none.
 func (b *rig) claimed(t testing.TB) *claim {
 	t.Helper()
-	c, err := b.claim(t.Context(), "test")
-	if err != nil || c == nil {
-		t.Fatalf("claim = %v, %v, want a job", c, err)
+	o, err := b.claim(t.Context(), "test", []string{""})
+	if err != nil || o.claim == nil {
+		t.Fatalf("claim = %v, %v, want a job", o, err)
 	}
-	return c
+	return o.claim
+}
+
+// beatOne extends the lease of one claim.
+func (b *rig) beatOne(t testing.TB, c *claim) (any, error) {
+	t.Helper()
+	answers, err := b.beat(t.Context(), "test", []string{""}, []*claim{c})
+	if err != nil {
+		return nil, err
+	}
+	return answers[0], nil
 }
 
 // step reports a step of a claimed job and sends it.
@@ -216,7 +226,7 @@ func (b *rig) work(t testing.TB, cfg WorkerConfig, run leaftest.OneJob) (stop fu
 func (b *rig) age(t testing.TB, d time.Duration) {
 	t.Helper()
 	ctx := t.Context()
-	names, err := b.client.Keys(ctx, strings.TrimSuffix(b.keys.jobs, "jobs")+"*").Result()
+	names, err := b.client.Keys(ctx, string(b.keys)+"*").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,10 +237,10 @@ func (b *rig) age(t testing.TB, d time.Duration) {
 			b.client.Del(ctx, name)
 		}
 	}
-	held := b.client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: b.keys.jobs, Group: "workers", Start: "-", End: "+", Count: 1000}).Val()
+	held := b.client.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: string(b.keys) + "claims", Group: "workers", Start: "-", End: "+", Count: 1000}).Val()
 	for _, p := range held {
 		idle := (p.Idle + d).Milliseconds()
-		if err := b.client.Do(ctx, "XCLAIM", b.keys.jobs, "workers", p.Consumer, 0, p.ID, "IDLE", idle, "JUSTID").Err(); err != nil {
+		if err := b.client.Do(ctx, "XCLAIM", string(b.keys)+"claims", "workers", p.Consumer, 0, p.ID, "IDLE", idle, "JUSTID").Err(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"leafserve"
@@ -17,8 +17,13 @@ import (
 // WorkerConfig says how a worker behaves. A zero field takes the value of
 // DefaultWorkerConfig.
 type WorkerConfig struct {
-	Name  string        // shown to operators; default host name and process id
-	Grace time.Duration // what a running job gets to finish when Run's ctx ends; default 20 s, at least 1 ns
+	Name      string                  // shown to operators; default host name and process id
+	Models    []string                // whose jobs it takes; default the jobs whose request names none
+	Grace     time.Duration           // what running jobs get to finish when Run's ctx ends; default 20 s, at least 1 ns
+	Batch     int                     // pictures of several jobs run together; default as many as measurements say (sizer), 1 for none
+	BatchWait time.Duration           // how long a batch waits for company where there was some a moment ago; at least 1 ns, default 5 ms
+	Room      func(leafserve.Job) int // pictures like the job's that fit in memory together; nil: 1
+	Observe   func(Attempt)           // told of each attempt's end, must not block; may be nil
 }
 
 // DefaultWorkerConfig is what the zero WorkerConfig stands for.
@@ -27,39 +32,69 @@ func DefaultWorkerConfig() WorkerConfig {
 	if err != nil {
 		host = "worker"
 	}
-	return WorkerConfig{Name: fmt.Sprintf("%s-%d", host, os.Getpid()), Grace: 20 * time.Second}
+	return WorkerConfig{
+		Name:      fmt.Sprintf("%s-%d", host, os.Getpid()),
+		Models:    []string{""},
+		Grace:     20 * time.Second,
+		BatchWait: 5 * time.Millisecond,
+		Room:      func(leafserve.Job) int { return 1 },
+		Observe:   func(Attempt) {},
+	}
 }
 
-// Worker takes jobs from a queue, one at a time, and runs them.
+// Attempt is how one attempt at a job went.
+type Attempt struct {
+	Job    leafserve.Job  // as it stands now: queued means that it will be tried again, or was given back
+	Reason leafserve.Kind // of the error, "" for none
+	Batch  int            // pictures that were run together
+	Waited time.Duration  // from acceptance, or from the attempt before, to the claim
+	Ran    time.Duration  // of the run
+}
+
+// Worker takes jobs from a queue and runs them, one batch at a time.
 type Worker struct {
-	q   *Queue
-	run leafserve.Runner
-	cfg WorkerConfig
+	q      *Queue
+	run    leafserve.Runner
+	cfg    WorkerConfig
+	sizes  *sizer
+	shared bool // the last batch had more than one job
 }
 
-// NewWorker makes a worker; Run starts it. run may panic: that fails the job
+// NewWorker makes a worker; Run starts it. run may panic: that fails its jobs
 // and nothing else.
 func NewWorker(q *Queue, run leafserve.Runner, cfg WorkerConfig) *Worker {
 	d := DefaultWorkerConfig()
-	cfg.Name = cmp.Or(cfg.Name, d.Name)
+	cfg.Name = strings.Join(strings.Fields(cmp.Or(cfg.Name, d.Name)), "-") // the trail and the sorted set hold it between tabs
 	cfg.Grace = cmp.Or(cfg.Grace, d.Grace)
-	return &Worker{q: q, run: run, cfg: cfg}
+	cfg.BatchWait = cmp.Or(cfg.BatchWait, d.BatchWait)
+	if cfg.Models == nil {
+		cfg.Models = d.Models
+	}
+	if cfg.Room == nil {
+		cfg.Room = d.Room
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = d.Observe
+	}
+	return &Worker{q: q, run: run, cfg: cfg, sizes: newSizer()}
 }
 
 const (
 	firstRetry = 50 * time.Millisecond // after a failure of Redis, doubled each time
 	lastRetry  = 3 * time.Second
-	lastWords  = 5 * time.Second // beyond Grace, to write how the last job went
+	lastWords  = 5 * time.Second // beyond Grace, to write how the last jobs went
 )
 
 // Why a running job's context is ended.
 var (
 	errCanceled = errors.New("the job was canceled")
+	errDeadline = errors.New("the job's deadline passed")
+	errTooLong  = errors.New("the attempt took too long")
 	errLost     = errors.New("the lease was lost")
 )
 
 // Run takes and runs jobs until ctx ends. Then it claims no more, gives the
-// running job Grace to finish, else stops it and gives it back, and returns
+// running jobs Grace to finish, else stops them and gives them back, and returns
 // nil. It outlives outages of Redis.
 func (w *Worker) Run(ctx context.Context) error {
 	work, cancels := w.q.hub.join(topicWork), w.q.hub.join(topicCancel)
@@ -69,14 +104,14 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer release()
 	pause := firstRetry
 	for ctx.Err() == nil {
-		c, err := w.q.claim(claiming, w.cfg.Name)
+		o, err := w.q.claim(claiming, w.cfg.Name, w.cfg.Models)
 		switch {
 		case err != nil:
 			pause = backOff(ctx, pause)
-		case c == nil:
-			idle(ctx, work.C, w.q.cfg.Lease/4)
+		case o.claim == nil:
+			idle(ctx, work.C, min(w.q.cfg.Lease/4, cmp.Or(o.next, w.q.cfg.Lease)))
 		default:
-			w.attend(ctx, c, cancels.C)
+			w.attend(ctx, w.gather(claiming, o, work.C), cancels.C)
 		}
 		if err == nil {
 			pause = firstRetry
@@ -102,30 +137,6 @@ func backOff(ctx context.Context, d time.Duration) time.Duration {
 	return min(2*d, lastRetry)
 }
 
-// attend runs one claimed job from its first heartbeat to its terminal state.
-func (w *Worker) attend(ctx context.Context, c *claim, cancels <-chan struct{}) {
-	log := slog.With("queue", w.q.cfg.Name, "job", c.job.ID, "worker", w.cfg.Name)
-	log.Info("job started", "queued_ms", c.job.Timings.QueuedMS, "attempts", c.attempts)
-	grace, release := outlive(ctx, w.cfg.Grace)
-	defer release()
-	last, releaseLast := outlive(grace, lastWords)
-	defer releaseLast()
-	jobCtx, stop := context.WithCancelCause(grace)
-	defer stop(nil)
-	guarding, endGuard := context.WithCancel(last)
-	guarded := make(chan struct{})
-	go func() {
-		defer close(guarded)
-		w.guard(guarding, c, cancels, stop)
-	}()
-	defer func() { endGuard(); <-guarded }()
-
-	p := startProgress(last, w.q, c)
-	result, err := w.safely(jobCtx, c.job, p.report)
-	p.stop()
-	w.settle(last, c, p, decide(jobCtx, c, result, err), log)
-}
-
 // outlive gives a context that ends d after ctx does.
 func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -136,9 +147,88 @@ func outlive(ctx context.Context, d time.Duration) (context.Context, context.Can
 	return out, func() { stop(); cancel() }
 }
 
-// guard extends the lease until ctx ends, and stops the job when it is canceled
-// or lost. When Redis is away it goes on: nobody else can take the job then.
-func (w *Worker) guard(ctx context.Context, c *claim, cancels <-chan struct{}, stop context.CancelCauseFunc) {
+// attend runs a batch of claimed jobs from the first heartbeat to the terminal
+// state of each.
+func (w *Worker) attend(ctx context.Context, claims []*claim, cancels <-chan struct{}) {
+	grace, release := outlive(ctx, w.cfg.Grace)
+	defer release()
+	last, releaseLast := outlive(grace, lastWords)
+	defer releaseLast()
+	batch := make([]*attempt, len(claims))
+	for i, c := range claims {
+		batch[i] = w.begin(grace, last, c)
+		defer batch[i].release()
+	}
+	guarding, endGuard := context.WithCancel(last)
+	guarded := make(chan struct{})
+	go func() {
+		defer close(guarded)
+		w.guard(guarding, batch, cancels)
+	}()
+	defer func() { endGuard(); <-guarded }()
+
+	start := time.Now()
+	outcomes := w.runAll(batch)
+	w.learn(batch, outcomes, time.Since(start))
+	for i, a := range batch {
+		a.progress.stop()
+		a.settle(outcomes[i])
+	}
+}
+
+// learn tells the sizer how long a batch took, if all of it was run.
+func (w *Worker) learn(batch []*attempt, outcomes []leafserve.Outcome, took time.Duration) {
+	w.shared = len(batch) > 1
+	for _, out := range outcomes {
+		if out.Err != nil {
+			return
+		}
+	}
+	w.sizes.learn(batch[0].claim, batch[0].batched, took)
+}
+
+// runAll runs a batch; the jobs that failed in company are run again, each by
+// itself.
+func (w *Worker) runAll(batch []*attempt) []leafserve.Outcome {
+	tasks := make([]leafserve.Task, len(batch))
+	for i, a := range batch {
+		tasks[i] = leafserve.Task{Job: a.job, Ctx: a.ctx, Report: a.progress.report}
+	}
+	outcomes := w.safely(tasks)
+	if len(tasks) == 1 {
+		return outcomes
+	}
+	for i, t := range tasks {
+		if outcomes[i].Err != nil && t.Ctx.Err() == nil {
+			batch[i].log.Warn("job failed in a batch and is run alone", "err", outcomes[i].Err)
+			outcomes[i] = w.safely(tasks[i : i+1])[0]
+		}
+	}
+	return outcomes
+}
+
+// safely turns a panic of the runner into an error of all its tasks, with the stack.
+func (w *Worker) safely(tasks []leafserve.Task) (out []leafserve.Outcome) {
+	defer func() {
+		p := recover()
+		if p == nil && len(out) == len(tasks) {
+			return
+		}
+		err := fmt.Errorf("the runner gave %d outcomes for %d tasks", len(out), len(tasks))
+		if p != nil {
+			err = fmt.Errorf("the runner panicked: %v\n%s", p, debug.Stack())
+		}
+		out = make([]leafserve.Outcome, len(tasks))
+		for i := range out {
+			out[i].Err = err
+		}
+	}()
+	return w.run(tasks)
+}
+
+// guard extends the leases until ctx ends, and stops the jobs that are canceled
+// or lost. When Redis is away it goes on: nobody else can take them then.
+func (w *Worker) guard(ctx context.Context, batch []*attempt, cancels <-chan struct{}) {
 	t := time.NewTicker(max(w.q.cfg.Lease/3, time.Millisecond))
 	defer t.Stop()
 	for {
@@ -148,48 +238,27 @@ func (w *Worker) guard(ctx context.Context, c *claim, cancels <-chan struct{}, s
 		case <-t.C:
 		case <-cancels: // some job's, perhaps ours
 		}
-		switch answer, err := w.q.beat(ctx, c); {
-		case err != nil: // logged; the next beat may succeed
-		case answer == "cancel":
-			stop(errCanceled)
-		case answer == "lost":
-			stop(errLost)
+		var held []*attempt
+		var claims []*claim
+		for _, a := range batch {
+			if a.ctx.Err() == nil {
+				held, claims = append(held, a), append(claims, a.claim)
+			}
+		}
+		if len(held) == 0 {
 			return
 		}
-	}
-}
-
-// safely turns a panic of the runner into an error with its stack.
-func (w *Worker) safely(ctx context.Context, job leafserve.Job, report leafserve.Report) (res leafserve.Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the runner panicked: %v\n%s", p, debug.Stack())
+		answers, err := w.q.beat(ctx, w.cfg.Name, w.cfg.Models, claims)
+		if err != nil {
+			continue // logged; the next beat may succeed
 		}
-	}()
-	out := w.run([]leafserve.Task{{Job: job, Ctx: ctx, Report: report}})
-	return out[0].Result, out[0].Err
-}
-
-// settle writes how a job went until Redis has taken it or ctx ends; what it
-// could not write another worker does again after the lease.
-func (w *Worker) settle(ctx context.Context, c *claim, p *progress, out outcome, log *slog.Logger) {
-	if out.err != nil {
-		log = log.With("err", out.err)
-	}
-	pause := firstRetry
-	for {
-		ok, err := w.q.write(ctx, c, p, out)
-		switch {
-		case err == nil && ok:
-			log.Info("job ended", "state", out.state, "total_ms", milliseconds(w.q.now().Sub(c.job.CreatedAt)))
-			return
-		case err == nil:
-			log.Warn("job was given to another worker, its end is dropped", "state", out.state)
-			return
-		case ctx.Err() != nil:
-			log.Error("Redis did not come back, the job will run again", "state", out.state)
-			return
+		for i, a := range held {
+			switch answers[i] {
+			case "cancel":
+				a.stop(errCanceled)
+			case "lost":
+				a.stop(errLost)
+			}
 		}
-		pause = backOff(ctx, pause)
 	}
 }

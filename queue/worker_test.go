@@ -83,7 +83,7 @@ func testDeadWorker(t *testing.T, b *rig) {
 	if job := b.done(t, dead.ID); job.State != leafserve.StateSucceeded || job.Progress.Step != 0 {
 		t.Errorf("done = %+v, want succeeded and the dead worker's step forgotten", job)
 	}
-	want := []string{"queued 0", "running", "step", "running", "done"}
+	want := []string{"queued 0", "running", "step", "queued 0", "running", "done"}
 	if got := kinds(t, b.follow(t, dead.ID, "")); !slices.Equal(got, want) {
 		t.Errorf("events = %v, want %v", got, want)
 	}
@@ -99,7 +99,7 @@ func testManyDead(t *testing.T, b *rig) {
 	}
 	b.age(t, b.cfg.Lease)
 	for _, c := range held[:29] {
-		if answer, err := b.beat(t.Context(), c); answer != "ok" {
+		if answer, err := b.beatOne(t, c); answer != "ok" {
 			t.Fatalf("beat = %q, %v", answer, err)
 		}
 	}
@@ -112,10 +112,10 @@ func testBeat(t *testing.T, b *rig) {
 	b.enqueue(t, "p")
 	c := b.claimed(t)
 	b.age(t, b.cfg.Lease)
-	if answer, err := b.beat(t.Context(), c); err != nil || answer != "ok" {
+	if answer, err := b.beatOne(t, c); err != nil || answer != "ok" {
 		t.Errorf("beat = %q, %v, want ok: nobody else has the job", answer, err)
 	}
-	if other, err := b.claim(t.Context(), "other"); err != nil || other != nil {
+	if other, err := b.claim(t.Context(), "other", []string{""}); err != nil || other.claim != nil {
 		t.Errorf("claim = %v, %v, want nothing after the heartbeat", other, err)
 	}
 }
@@ -141,15 +141,15 @@ func testLostLease(t *testing.T, b *rig) {
 	if quick.job.ID != id {
 		t.Fatalf("claimed %s, want %s again", quick.job.ID, id)
 	}
-	if answer, err := b.beat(t.Context(), slow); err != nil || answer != "lost" {
+	if answer, err := b.beatOne(t, slow); err != nil || answer != "lost" {
 		t.Errorf("beat = %q, %v, want lost", answer, err)
 	}
 	late := &progress{q: b.Queue, c: slow, added: make(chan struct{}, 1)}
 	late.report(leafserve.StepEvent{Step: 7, Steps: 20})
 	overwrite := func(when string) {
 		for _, out := range []outcome{{state: leafserve.StateQueued}, failed(slow, errors.New("late")), succeeded(slow, leafserve.Result{})} {
-			if ok, err := b.write(t.Context(), slow, late, out); ok || err != nil {
-				t.Errorf("write %s %s = %v, %v, want it refused", out.state, when, ok, err)
+			if got, err := b.write(t.Context(), slow, late, out); got != "" || err != nil {
+				t.Errorf("write %s %s = %v, %v, want it refused", out.state, when, got, err)
 			}
 		}
 	}
@@ -159,7 +159,7 @@ func testLostLease(t *testing.T, b *rig) {
 	if job := b.done(t, id); job.State != leafserve.StateSucceeded || len(job.Images) != 1 || job.Progress.Step != 0 {
 		t.Errorf("done = %+v, want the second worker's", job)
 	}
-	if got, want := kinds(t, b.follow(t, id, "")), []string{"queued 0", "running", "running", "done"}; !slices.Equal(got, want) {
+	if got, want := kinds(t, b.follow(t, id, "")), []string{"queued 0", "running", "queued 0", "running", "done"}; !slices.Equal(got, want) {
 		t.Errorf("events = %v, want %v", got, want)
 	}
 }
@@ -178,7 +178,7 @@ func TestLostWhileRunning(t *testing.T) {
 	first(t, "the job to start", g.started)
 	b.age(t, b.cfg.Lease)
 	b.finish(t, b.claimed(t))
-	b.client.Publish(t.Context(), b.keys.news, topicCancel) // makes it look before its next heartbeat
+	b.client.Publish(t.Context(), b.keys.news(), topicCancel) // makes it look before its next heartbeat
 	if err := first(t, "the runner to be stopped", ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("the runner ended with %v, want its context canceled", err)
 	}
@@ -193,7 +193,7 @@ func testMaxAttempts(t *testing.T, b *rig) {
 		b.claimed(t) // and dies
 		b.age(t, b.cfg.Lease)
 	}
-	if c, err := b.claim(t.Context(), "third"); c != nil || err != nil {
+	if c, err := b.claim(t.Context(), "third", []string{""}); c.claim != nil || err != nil {
 		t.Fatalf("claim = %v, %v, want nothing", c, err)
 	}
 	job := b.done(t, id)
@@ -265,8 +265,8 @@ func testFinishRetried(t *testing.T, b *rig) {
 	b.finish(t, c)
 	b.finish(t, c) // as go-redis does when the first reply was lost
 	for _, out := range []outcome{{state: leafserve.StateQueued}, failed(c, errors.New("changed its mind"))} {
-		if ok, err := b.write(t.Context(), c, &progress{}, out); ok || err != nil {
-			t.Errorf("write %s after the end = %v, %v, want it refused", out.state, ok, err)
+		if got, err := b.write(t.Context(), c, &progress{}, out); got != "" || err != nil {
+			t.Errorf("write %s after the end = %v, %v, want it refused", out.state, got, err)
 		}
 	}
 	if got, want := kinds(t, b.follow(t, id, "")), []string{"queued 0", "running", "done"}; !slices.Equal(got, want) {
@@ -329,8 +329,8 @@ func testStopCanceled(t *testing.T, b *rig) {
 	if _, err := b.Cancel(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := b.write(t.Context(), c, &progress{}, outcome{state: leafserve.StateQueued}); !ok || err != nil {
-		t.Fatalf("write = %v, %v", ok, err)
+	if got, err := b.write(t.Context(), c, &progress{}, outcome{state: leafserve.StateQueued}); got != leafserve.StateCanceled || err != nil {
+		t.Fatalf("write = %v, %v, want canceled", got, err)
 	}
 	if job := b.job(t, id); job.State != leafserve.StateCanceled || job.Error == nil {
 		t.Errorf("Job = %+v, want canceled", job)
@@ -381,7 +381,7 @@ func testUnavailable(t *testing.T, b *rig) {
 		{"Enqueue", func() error { _, err := b.Enqueue(ctx, ask("p"), leafserve.Submission{}); return err }},
 		{"Job", func() error { _, err := b.Job(ctx, id); return err }},
 		{"Cancel", func() error { _, err := b.Cancel(ctx, id); return err }},
-		{"List", func() error { _, _, err := b.List(ctx, "", 1, ""); return err }},
+		{"List", func() error { _, _, err := b.List(ctx, leafserve.ListQuery{Limit: 1}); return err }},
 		{"Ping", func() error { return b.Ping(ctx) }},
 		{"Events", func() error {
 			for _, err := range b.Events(ctx, id, "") {
