@@ -8,20 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
-
-	"leafserve"
 )
 
-// Folder keeps files in one directory under names of a-z, 0-9, ".", "_" and
-// "-" that do not start with a dot and have at most 200 bytes. It is safe for
-// concurrent use, also by several processes.
-//
-// Errors are NotFound for a name that is not there or cannot be, Unavailable
-// where the disk is full or the directory may not be used, else Internal.
+// Folder is a Store in one directory. What Get opened stays readable when it is
+// deleted or replaced meanwhile.
 type Folder struct{ dir string }
 
 // tempPrefix starts the names of files being written; no stored name can.
@@ -29,8 +22,6 @@ const tempPrefix = ".put-"
 
 // staleTemp is the age past which a file being written is taken for abandoned.
 const staleTemp = time.Hour
-
-var validName = regexp.MustCompile(`^[a-z0-9_-][a-z0-9._-]{0,199}$`)
 
 // Open opens the folder dir, which it creates if need be.
 func Open(dir string) (*Folder, error) {
@@ -40,8 +31,7 @@ func Open(dir string) (*Folder, error) {
 	return &Folder{dir: dir}, nil
 }
 
-// Put stores data under name, in place of what was there. Readers see all of it
-// or nothing, also after a crash of the process.
+// Put stores data under name.
 func (f *Folder) Put(ctx context.Context, name string, data []byte) error {
 	if err := allowed(ctx, name); err != nil {
 		return err
@@ -61,8 +51,7 @@ func (f *Folder) Put(ctx context.Context, name string, data []byte) error {
 	return nil
 }
 
-// Get opens the file name and tells when it was stored. The caller closes it;
-// it stays readable when it is deleted or replaced meanwhile.
+// Get opens the file name and tells when it was stored.
 func (f *Folder) Get(ctx context.Context, name string) (io.ReadSeekCloser, time.Time, error) {
 	if err := allowed(ctx, name); err != nil {
 		return nil, time.Time{}, err
@@ -93,13 +82,15 @@ func (f *Folder) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// Sweep removes the files stored before now−olderThan and what writes that
-// never ended left behind, and tells how many stored files it removed. Files
-// with names that Put does not give are left alone. It goes on after an error
-// and returns all of them.
-func (f *Folder) Sweep(ctx context.Context, olderThan time.Duration, now time.Time) (removed int, err error) {
+// Sweep removes the files that are older than that, and what writes that never
+// ended left behind. It goes on after an error and returns all of them.
+func (f *Folder) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
+	}
+	now, err := f.now()
+	if err != nil {
+		return 0, diskError("sweep the picture folder", err)
 	}
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
@@ -130,24 +121,23 @@ func (f *Folder) Sweep(ctx context.Context, olderThan time.Duration, now time.Ti
 	return removed, nil
 }
 
-// allowed says whether a call about the file name may start.
-func allowed(ctx context.Context, name string) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// now is the time by the clock that stamps files, which is another machine's on a
+// network disk.
+func (f *Folder) now() (time.Time, error) {
+	temp, err := os.CreateTemp(f.dir, tempPrefix+"*")
+	if err != nil {
+		return time.Time{}, err
 	}
-	return checkName(name)
-}
-
-func checkName(name string) error {
-	if !validName.MatchString(name) {
-		return leafserve.Errorf(leafserve.NotFound, "there is no picture %.100q: names have a-z, 0-9, '.', '_' and '-' only", name)
+	info, err := temp.Stat()
+	if err = errors.Join(err, temp.Close(), os.Remove(temp.Name())); err != nil {
+		return time.Time{}, err
 	}
-	return nil
+	return info.ModTime(), nil
 }
 
 func missing(name, what string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return leafserve.Errorf(leafserve.NotFound, "there is no picture %q: it was never made, or it has expired", name)
+		return notThere(name)
 	}
 	return diskError(what+" "+name, err)
 }
@@ -166,5 +156,5 @@ func diskError(what string, err error) error {
 	default:
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return leafserve.Errorf(leafserve.Unavailable, "cannot %s: %s", what, advice)
+	return unavailable(what, advice)
 }

@@ -3,26 +3,20 @@ package gallery
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"math"
-	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 )
 
 // Entry says what a stored picture shows and where its CLIP places it.
 type Entry struct {
-	Name      string    `json:"name"` // in the Folder
+	Name      string    `json:"name"` // in the Store
 	Prompt    string    `json:"prompt"`
 	Seed      uint64    `json:"seed"`
 	Width     int       `json:"width"`
@@ -62,156 +56,114 @@ func (v *Embedding) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Index finds the pictures of a Folder by what they show. The truth is a file of
-// one JSON line an entry in that folder, to which any number of processes append
-// under a lock; an Index reads it at its first search and then what was added
-// since. A record that a crash cut short is left out with a warning. It takes 4
-// bytes of memory a value, so 300 MB for 100,000 pictures of 768. It is safe for
-// concurrent use.
+// Index finds the pictures of a Store by what they show. The truth is in that
+// store, to which any number of processes add; an Index reads it at its first
+// search and then what was added since. Unreadable records are left out with a
+// warning. It takes 4 bytes of memory a value, so 300 MB for 100,000 pictures of
+// 768. It is safe for concurrent use.
 //
-// Errors are as a Folder's.
+// Errors are as a Store's.
 type Index struct {
-	folder *Folder
+	log journal
 
-	mu      sync.Mutex // guards what was read
-	header  string     // of the file that was read
-	read    int64      // bytes of it
-	entries []*Entry   // in the file's order; grows, or is replaced
+	mu      sync.Mutex // guards the rest, and what log keeps for refresh
+	began   time.Time  // the last refresh
+	err     error      // what came of it
+	entries []*Entry   // in the order in which they were added; grows, or is replaced
 	byName  map[string]*Entry
 }
 
-// Files beside the pictures; Put can store no such names, and Sweep leaves them.
-const (
-	indexFile = ".index.jsonl"
-	lockFile  = ".index.lock"
-)
-
-// Index gives the folder's index. A process needs one only.
-func (f *Folder) Index() *Index { return &Index{folder: f, byName: map[string]*Entry{}} }
-
-// newHeader starts a file. Its random part tells readers that the file they
-// know was replaced.
-func newHeader() string { return fmt.Sprintf("{\"format\":1,\"id\":%q}\n", rand.Text()) }
-
-var headerSize = int64(len(newHeader()))
-
-func (x *Index) path(name string) string { return filepath.Join(x.folder.dir, name) }
-
-// lock keeps other writers out, also those of other processes, until unlock.
-func (x *Index) lock() (unlock func(), err error) {
-	f, err := os.OpenFile(x.path(lockFile), os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() { f.Close() }, nil // which unlocks
+// journal keeps entries, one JSON line each, where all processes find them.
+type journal interface {
+	// add adds lines, all or none.
+	add(ctx context.Context, lines []byte) error
+	// refresh brings an index whose lock is held up to date.
+	refresh(ctx context.Context, x *Index) error
+	// prune takes out the entries whose picture is gone and tells how many.
+	prune(ctx context.Context, x *Index) (removed int, err error)
 }
 
-// Add appends entries. An entry whose name is there already is ignored, as a
-// name never gets another picture. Readers see a record whole or not at all.
+func newIndex(log journal) *Index { return &Index{log: log, byName: map[string]*Entry{}} }
+
+// Add adds entries. An entry whose name is there already is ignored, as a name
+// never gets another picture. Readers see a record whole or not at all.
 func (x *Index) Add(ctx context.Context, entries ...Entry) error {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil || len(entries) == 0 {
 		return err
 	}
-	var lines []byte
 	for _, e := range entries {
 		if err := checkName(e.Name); err != nil {
 			return err
 		}
-		line, err := json.Marshal(e)
-		if err != nil {
-			return err
-		}
-		lines = append(append(lines, line...), '\n')
 	}
-	if err := x.append(lines); err != nil {
-		return diskError("add to the picture index", err)
-	}
-	return nil
-}
-
-func (x *Index) append(lines []byte) error {
-	unlock, err := x.lock()
+	lines, err := appendLines(nil, entries)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	f, err := os.OpenFile(x.path(indexFile), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
-	}
-	before, err := beforeAppend(f)
-	if err == nil {
-		_, err = f.Write(append([]byte(before), lines...))
-	}
-	return errors.Join(err, f.Close())
+	return x.log.add(ctx, lines)
 }
 
-// beforeAppend says what must precede a record: the header in a new file, the
-// end of the line after a record that a crash cut short.
-func beforeAppend(f *os.File) (string, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
+// Prune takes out the entries whose picture is no longer in the store and tells
+// how many: no prompt outlives its picture for longer than from one Prune to the
+// next. Several processes may prune at once.
+func (x *Index) Prune(ctx context.Context) (removed int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
 	}
-	if info.Size() < headerSize {
-		return newHeader(), f.Truncate(0)
-	}
-	last := make([]byte, 1)
-	if _, err := f.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
-		return "", err
-	}
-	return "\n", nil
+	return x.log.prune(ctx, x)
 }
 
-// refresh reads what was added since the last time, all where the file was
-// replaced. The entries it gives are not changed later.
+// refresh gives the entries with all that was added before the call; they are
+// not changed later. Of calls that wait for each other one does the work.
 func (x *Index) refresh(ctx context.Context) ([]*Entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	called := time.Now()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	f, err := os.Open(x.path(indexFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		x.adopt("", 0, nil)
-		return nil, nil
-	}
-	if err != nil {
-		return nil, diskError("read the picture index", err)
-	}
-	defer f.Close()
-	header := make([]byte, headerSize)
-	if _, err = f.ReadAt(header, 0); err == io.EOF { // it is being created
-		x.adopt("", 0, nil)
-		return nil, nil
-	}
-	if err == nil {
-		if string(header) != x.header {
-			x.adopt(string(header), headerSize, nil)
+	if !x.began.After(called) {
+		x.began = time.Now()
+		if x.err = x.log.refresh(ctx, x); ctx.Err() != nil {
+			x.began = time.Time{} // which is the end of this caller only
 		}
-		err = x.readOn(f)
 	}
-	if err != nil {
-		return nil, diskError("read the picture index", err)
-	}
-	return x.entries, nil
+	return x.entries, x.err
 }
 
-// adopt takes entries for the content of a file up to a byte.
-func (x *Index) adopt(header string, read int64, entries []*Entry) {
-	x.header, x.read, x.entries = header, read, entries
+// adopt takes entries for all that there are.
+func (x *Index) adopt(entries []*Entry) {
+	x.entries = nil
 	clear(x.byName)
+	x.take(entries)
+}
+
+// take adds entries whose names are new.
+func (x *Index) take(entries []*Entry) {
 	for _, e := range entries {
-		x.byName[e.Name] = e
+		if x.byName[e.Name] == nil {
+			x.byName[e.Name] = e
+			x.entries = append(x.entries, e)
+		}
 	}
 }
 
-// readOn reads the lines from x.read on that are complete.
-func (x *Index) readOn(f *os.File) error {
-	r := bufio.NewReaderSize(io.NewSectionReader(f, x.read, math.MaxInt64-x.read), 64<<10)
+// appendLines writes entries as lines.
+func appendLines[E Entry | *Entry](lines []byte, entries []E) ([]byte, error) {
+	for _, e := range entries {
+		line, err := json.Marshal(e)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(append(lines, line...), '\n')
+	}
+	return lines, nil
+}
+
+// readLines reads the entries of lines that are complete, and tells their size
+// in bytes. from names their source in the log.
+func readLines(from string, source io.Reader) (entries []*Entry, size int64, err error) {
+	r := bufio.NewReaderSize(source, 64<<10)
 	unreadable := 0
 	for {
 		line, err := r.ReadBytes('\n')
@@ -219,85 +171,18 @@ func (x *Index) readOn(f *os.File) error {
 			break
 		}
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
-		x.read += int64(len(line))
-		var e Entry
-		if json.Unmarshal(line, &e) != nil || checkName(e.Name) != nil {
+		size += int64(len(line))
+		e := new(Entry)
+		if json.Unmarshal(line, e) != nil || checkName(e.Name) != nil {
 			unreadable++
-		} else if x.byName[e.Name] == nil {
-			x.byName[e.Name] = &e
-			x.entries = append(x.entries, &e)
+			continue
 		}
+		entries = append(entries, e)
 	}
 	if unreadable > 0 {
-		slog.Warn("left out unreadable records of the picture index", "n", unreadable, "file", f.Name())
+		slog.Warn("left out unreadable records of the picture index", "n", unreadable, "file", from)
 	}
-	return nil
-}
-
-// Prune takes out the entries whose picture is no longer in the folder and tells
-// how many. Where there are any it writes the file anew: no prompt outlives its
-// picture for longer than from one Prune to the next.
-func (x *Index) Prune(ctx context.Context) (removed int, err error) {
-	unlock, err := x.lock()
-	if err != nil {
-		return 0, diskError("prune the picture index", err)
-	}
-	defer unlock()
-	entries, err := x.refresh(ctx)
-	if err != nil {
-		return 0, err
-	}
-	var kept []*Entry
-	for _, e := range entries {
-		if _, err := os.Stat(x.path(e.Name)); !errors.Is(err, fs.ErrNotExist) {
-			kept = append(kept, e)
-		}
-	}
-	if removed = len(entries) - len(kept); removed == 0 {
-		return 0, nil
-	}
-	if err := x.replace(kept); err != nil {
-		return 0, diskError("prune the picture index", err)
-	}
-	return removed, nil
-}
-
-// replace writes a new file with these entries in place of the old one. The
-// caller holds the lock.
-func (x *Index) replace(entries []*Entry) error {
-	temp, err := os.CreateTemp(x.folder.dir, tempPrefix+"*")
-	if err != nil {
-		return err
-	}
-	header := newHeader()
-	size, err := writeEntries(temp, header, entries)
-	if err = errors.Join(err, temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), x.path(indexFile))
-	}
-	if err != nil {
-		os.Remove(temp.Name()) // what cannot be removed now is left to Sweep
-		return err
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.adopt(header, size, entries)
-	return nil
-}
-
-// writeEntries writes a whole file and tells its size.
-func writeEntries(f *os.File, header string, entries []*Entry) (size int64, err error) {
-	w := bufio.NewWriterSize(f, 1<<20)
-	w.WriteString(header) // a Writer keeps its first error for Flush
-	lines := json.NewEncoder(w)
-	for _, e := range entries {
-		if err := lines.Encode(e); err != nil {
-			return 0, err
-		}
-	}
-	if err := w.Flush(); err != nil {
-		return 0, err
-	}
-	return f.Seek(0, io.SeekCurrent)
+	return entries, size, nil
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -268,53 +267,17 @@ func TestIndexUnreadable(t *testing.T) {
 	}
 }
 
-// TestIndexTogether: several writers and one that prunes lose nothing.
-func TestIndexTogether(t *testing.T) {
-	const writers, each, gone = 4, 25, 20
-	all := entriesOf(unit(5, writers*each+gone, 3))
-	folder := indexed(t, all[writers*each:]...)
-	var running sync.WaitGroup
-	for w := range writers {
-		running.Go(func() {
-			x := folder.Index()
-			for _, e := range all[w*each : (w+1)*each] {
-				if err := errors.Join(folder.Put(t.Context(), e.Name, nil), x.Add(t.Context(), e)); err != nil {
-					t.Error(err)
-				}
-				if hits, err := x.Newest(t.Context(), 1); err != nil || len(hits) != 1 {
-					t.Errorf("Newest = %v, %v", hits, err)
-				}
-			}
-		})
-	}
-	running.Go(func() {
-		x := folder.Index()
-		for _, e := range all[writers*each:] {
-			if err := folder.Delete(t.Context(), e.Name); err != nil {
-				t.Error(err)
-			}
-			if n, err := x.Prune(t.Context()); n != 1 || err != nil {
-				t.Errorf("Prune = %d, %v, want 1", n, err)
-			}
-		}
-	})
-	running.Wait()
-	if hits, err := folder.Index().Newest(t.Context(), 1000); err != nil || len(hits) != writers*each {
-		t.Errorf("%d entries, %v, want %d", len(hits), err, writers*each)
-	}
-}
-
 // TestIndexLock: a second writer would have to wait, in this process and in any
 // other.
 func TestIndexLock(t *testing.T) {
-	folder := indexed(t)
+	folder := indexed(t, entriesOf(unit(6, 1, 2))...)
 	other, err := os.OpenFile(filepath.Join(folder.dir, lockFile), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
 	try := func() error { return syscall.Flock(int(other.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
-	unlock, err := folder.Index().lock()
+	unlock, err := (&lineFile{folder: folder}).lock()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +294,7 @@ func TestIndexLock(t *testing.T) {
 func TestSweepLeavesTheIndex(t *testing.T) {
 	folder := indexed(t, entriesOf(unit(6, 2, 2))...)
 	x := folder.Index()
-	if n, err := folder.Sweep(t.Context(), time.Minute, time.Now().Add(time.Hour)); n != 2 || err != nil {
+	if n, err := folder.Sweep(t.Context(), -time.Minute); n != 2 || err != nil {
 		t.Fatalf("Sweep = %d, %v, want 2", n, err)
 	}
 	if n, err := x.Prune(t.Context()); n != 2 || err != nil {

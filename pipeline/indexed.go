@@ -68,7 +68,7 @@ func (e Encoders) Direction(ctx context.Context, encoder, text string) (gallery.
 // stored them, to the index, with their CLIP embedding where the model has a
 // CLIP. The built-in model's takes 4 ms a picture, and 30 ms once to load. A job
 // does not fail because of its index entry: that is logged.
-func (m *Model) Indexed(run leafserve.Runner, pictures *gallery.Folder, index *gallery.Index) leafserve.Runner {
+func (m *Model) Indexed(run leafserve.Runner, pictures gallery.Store, index *gallery.Index) leafserve.Runner {
 	return func(tasks []leafserve.Task) []leafserve.Outcome {
 		out := run(tasks)
 		for i, t := range tasks {
@@ -113,7 +113,7 @@ func picturesOf(job leafserve.Job, result leafserve.Result) []gallery.Entry {
 }
 
 // embed reads pictures back and fills in where CLIP places them.
-func (m *Model) embed(ctx context.Context, pictures *gallery.Folder, entries []gallery.Entry) error {
+func (m *Model) embed(ctx context.Context, pictures gallery.Store, entries []gallery.Entry) error {
 	judge, err := m.Judge()
 	if judge == nil || err != nil {
 		return err
@@ -137,7 +137,7 @@ func (m *Model) embed(ctx context.Context, pictures *gallery.Folder, entries []g
 }
 
 // decode reads a stored picture.
-func decode(ctx context.Context, pictures *gallery.Folder, name string) (image.Image, error) {
+func decode(ctx context.Context, pictures gallery.Store, name string) (image.Image, error) {
 	file, _, err := pictures.Get(ctx, name)
 	if err != nil {
 		return nil, err

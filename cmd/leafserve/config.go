@@ -31,6 +31,7 @@ type Config struct {
 
 	Model   string // a name or a folder
 	DataDir string // pictures, models added later; "" is leafserve in the user's data folder
+	Store   string // URL of the place of the pictures (gallery.OpenStore); "" is the data folder
 	Runtime ort.Config
 	HTTP    HTTPConfig
 	Queue   queue.Config

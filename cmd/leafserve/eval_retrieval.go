@@ -151,12 +151,9 @@ func (f *retrievalFlags) fromGallery(ctx context.Context, l *lab) (task eval.Cap
 	return task, nil
 }
 
-// picturesDir is the folder of a data folder that a server keeps pictures in.
-const picturesDir = "leafserve-pictures"
-
 // newest lists all pictures of a data folder, the newest first.
 func newest(ctx context.Context, dataDir string) ([]gallery.Hit, error) {
-	dir := filepath.Join(dataDir, picturesDir)
+	dir := filepath.Join(dataDir, gallery.Place)
 	if !isDir(dir) {
 		return nil, leafserve.InvalidField("gallery", "there are no pictures in %s: name the --data-dir of a server", dir)
 	}

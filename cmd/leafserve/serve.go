@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +59,7 @@ func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
 	modelFlags(cmd, cfg)
 	runtimeFlags(cmd, cfg)
 	queueFlags(cmd, cfg)
+	storeFlags(cmd, cfg)
 	if r.http {
 		httpFlags(cmd, cfg)
 	}
@@ -93,12 +93,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	if s.space, err = s.folder.Space(); err != nil {
 		return err
 	}
-	data, err := s.cfg.dataDir()
-	if err != nil {
-		return err
-	}
-	// A name that no folder of the user's has: what expires in it is deleted.
-	pictures, err := gallery.Open(filepath.Join(data, picturesDir))
+	pictures, err := s.cfg.openStore(ctx, s.roles)
 	if err != nil {
 		return err
 	}
@@ -140,7 +135,7 @@ func later(ctx context.Context, d time.Duration) (context.Context, context.Cance
 }
 
 // server puts the HTTP side together.
-func (s *service) server(q *queue.Queue, pictures *gallery.Folder) (*httpapi.Server, error) {
+func (s *service) server(q *queue.Queue, pictures gallery.Store) (*httpapi.Server, error) {
 	var err error
 	if s.keys, err = s.cfg.watchKeys(s.log); err != nil {
 		return nil, err
@@ -191,7 +186,7 @@ func (s *service) encode(ctx context.Context, r httpapi.EncodeRequest) (map[stri
 // work loads the weights that this process needs and, as a worker, takes jobs
 // until ctx ends. An API alone needs the text encoders only. The weights are not
 // freed: requests that are still being answered read them, and then the process ends.
-func (s *service) work(ctx context.Context, q *queue.Queue, pictures *gallery.Folder, listener net.Listener) error {
+func (s *service) work(ctx context.Context, q *queue.Queue, pictures gallery.Store, listener net.Listener) error {
 	start := time.Now()
 	rt, err := s.cfg.openRuntime()
 	if err != nil {
@@ -250,11 +245,11 @@ const sweepEvery = 10 * time.Minute
 
 // sweep deletes pictures when their job can no longer be read; a process that
 // answers searches forgets them, too.
-func (s *service) sweep(ctx context.Context, pictures *gallery.Folder) error {
+func (s *service) sweep(ctx context.Context, pictures gallery.Store) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		n, err := pictures.Sweep(ctx, cmp.Or(s.cfg.Queue.ResultTTL, queue.DefaultConfig().ResultTTL), time.Now())
+		n, err := pictures.Sweep(ctx, cmp.Or(s.cfg.Queue.ResultTTL, queue.DefaultConfig().ResultTTL))
 		switch {
 		case err != nil:
 			s.log.Warn("expired pictures not removed", "err", err)

@@ -1,0 +1,257 @@
+package gallery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/memblob"
+	"gocloud.dev/blob/s3blob"
+	"gocloud.dev/gcerrors"
+	"golang.org/x/sync/errgroup"
+
+	"leafserve"
+)
+
+// Bucket is a Store of objects: in memory, or at a service that speaks S3's
+// protocol. What Get opened can be read on to its end when it is deleted
+// meanwhile, but not after a Seek.
+type Bucket struct {
+	blobs *blob.Bucket
+	limit time.Duration // of one request with its retries, and of one read
+}
+
+const (
+	// requestLimit bounds a request with its retries, of which AWS's library makes
+	// two; a picture of a megabyte takes a second over a line of 8 Mbit/s.
+	requestLimit = 20 * time.Second
+	// atOnce is how many requests a call that needs many has under way.
+	atOnce = 16
+	// clockKey is an object that says what time it is at the store.
+	clockKey = ".clock"
+)
+
+// openMemory gives a Bucket that ends with the process.
+func openMemory() *Bucket { return &Bucket{blobs: memblob.OpenBucket(nil), limit: requestLimit} }
+
+// openS3 opens an s3 URL and tries it.
+func openS3(ctx context.Context, u *url.URL) (*Bucket, error) {
+	address := url.URL{Scheme: u.Scheme, Host: u.Host, RawQuery: u.RawQuery}
+	blobs, err := new(s3blob.URLOpener).OpenBucketURL(ctx, &address)
+	if err != nil {
+		return nil, leafserve.InvalidField("store", "the store's URL: %w", err)
+	}
+	var client *s3.Client
+	if blobs.As(&client) && client.Options().Region == "" {
+		return nil, leafserve.InvalidField("store", "the store has no region: add region=us-east-1 (or where the bucket is) to its URL")
+	}
+	if _, err := client.Options().Credentials.Retrieve(ctx); err != nil {
+		return nil, unavailable("use the picture store", "there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+	}
+	prefix := strings.TrimPrefix(strings.TrimSuffix(u.Path, "/")+"/"+Place+"/", "/")
+	b := &Bucket{blobs: blob.PrefixedBucket(blobs, prefix), limit: requestLimit}
+	if _, err := b.now(ctx); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// request makes one request that may take the limit. It is about the object
+// name, which may be missing; "" for a request that makes it, or about many.
+func (b *Bucket) request(ctx context.Context, what, name string, do func(context.Context) error) error {
+	limited, stop := context.WithTimeout(ctx, b.limit)
+	defer stop()
+	return b.failure(ctx, what, name, do(limited))
+}
+
+// Put stores data under name.
+func (b *Bucket) Put(ctx context.Context, name string, data []byte) error {
+	if err := allowed(ctx, name); err != nil {
+		return err
+	}
+	return b.write(ctx, "store "+name, name, data)
+}
+
+// write stores an object.
+func (b *Bucket) write(ctx context.Context, what, key string, data []byte) error {
+	return b.request(ctx, what, "", func(ctx context.Context) error { return b.blobs.WriteAll(ctx, key, data, nil) })
+}
+
+// Get opens the file name and tells when it was stored.
+func (b *Bucket) Get(ctx context.Context, name string) (io.ReadSeekCloser, time.Time, error) {
+	if err := allowed(ctx, name); err != nil {
+		return nil, time.Time{}, err
+	}
+	reading, cancel := context.WithCancel(ctx)
+	o := &object{bucket: b, name: name, ctx: ctx, cancel: cancel, late: time.AfterFunc(b.limit, cancel)}
+	var err error
+	o.r, err = b.blobs.NewReader(reading, name, nil)
+	o.late.Stop()
+	if err != nil {
+		cancel()
+		return nil, time.Time{}, o.failure(err)
+	}
+	return o, o.r.ModTime(), nil
+}
+
+// object is an object being read; each Read may take the bucket's limit.
+type object struct {
+	bucket *Bucket
+	name   string
+	ctx    context.Context // the caller's
+	cancel func()          // ends the request
+	late   *time.Timer     // cancels, too
+	r      *blob.Reader
+}
+
+func (o *object) Read(p []byte) (int, error) {
+	o.late.Reset(o.bucket.limit)
+	n, err := o.r.Read(p)
+	o.late.Stop()
+	if err != nil && err != io.EOF {
+		err = o.failure(err)
+	}
+	return n, err
+}
+
+func (o *object) Seek(offset int64, whence int) (int64, error) { return o.r.Seek(offset, whence) }
+
+func (o *object) Close() error {
+	defer o.cancel()
+	return o.r.Close()
+}
+
+func (o *object) failure(err error) error {
+	return o.bucket.failure(o.ctx, "read "+o.name, o.name, err)
+}
+
+// Delete removes the file name.
+func (b *Bucket) Delete(ctx context.Context, name string) error {
+	if err := allowed(ctx, name); err != nil {
+		return err
+	}
+	return b.remove(ctx, name)
+}
+
+func (b *Bucket) remove(ctx context.Context, key string) error {
+	return b.request(ctx, "delete "+key, key, func(ctx context.Context) error { return b.blobs.Delete(ctx, key) })
+}
+
+// removeAll removes objects, some at a time, and tells how many; others may be
+// at it, too. It ends at the first error.
+func (b *Bucket) removeAll(ctx context.Context, keys []string) (removed int, err error) {
+	gone := make([]bool, len(keys))
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.SetLimit(atOnce)
+	for i, key := range keys {
+		parts.Go(func() error {
+			err := b.remove(ctx, key)
+			if gone[i] = err == nil; leafserve.KindOf(err) == leafserve.NotFound {
+				return nil
+			}
+			return err
+		})
+	}
+	err = parts.Wait()
+	for _, g := range gone {
+		if g {
+			removed++
+		}
+	}
+	return removed, err
+}
+
+// list gives the objects under a prefix, not those under a further "/", in the
+// order of their keys. Each page of 1,000 is a request.
+func (b *Bucket) list(ctx context.Context, prefix string) (all []*blob.ListObject, err error) {
+	const page = 1000
+	for token := blob.FirstPageToken; len(token) > 0; {
+		err := b.request(ctx, "list pictures", "", func(ctx context.Context) error {
+			objects, next, err := b.blobs.ListPage(ctx, token, page, &blob.ListOptions{Prefix: prefix, Delimiter: "/"})
+			all, token = append(all, objects...), next
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// now is the time by the store's clock.
+func (b *Bucket) now(ctx context.Context) (time.Time, error) {
+	if err := b.write(ctx, "write to the picture store", clockKey, nil); err != nil {
+		return time.Time{}, err
+	}
+	objects, err := b.list(ctx, clockKey)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if len(objects) != 1 {
+		return time.Time{}, unavailable("use the picture store", "it does not list what was written to it")
+	}
+	return objects[0].ModTime, nil
+}
+
+// Sweep removes the files that are older than that. It ends at the first error.
+func (b *Bucket) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
+	now, err := b.now(ctx)
+	if err != nil {
+		return 0, err
+	}
+	objects, err := b.list(ctx, "")
+	if err != nil {
+		return 0, err
+	}
+	var old []string
+	for _, o := range objects {
+		if !o.IsDir && validName.MatchString(o.Key) && now.Sub(o.ModTime) > olderThan {
+			old = append(old, o.Key)
+		}
+	}
+	return b.removeAll(ctx, old)
+}
+
+// Advice for the codes of S3's errors; MinIO's start with an X.
+const (
+	adviceAccess = "the store refuses access: check its keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and the bucket's policy"
+	adviceBucket = "the bucket is not there: create it, or name another one with --store"
+	adviceFull   = "the store is full: free space or keep pictures for a shorter time"
+)
+
+var advices = map[string]string{
+	"AccessDenied": adviceAccess, "Forbidden": adviceAccess, "InvalidAccessKeyId": adviceAccess, "SignatureDoesNotMatch": adviceAccess,
+	"ExpiredToken": adviceAccess, "InvalidToken": adviceAccess, "AccountProblem": adviceAccess, "AllAccessDisabled": adviceAccess,
+	"NoSuchBucket":      adviceBucket,
+	"XMinioStorageFull": adviceFull, "QuotaExceeded": adviceFull, "XMinioAdminBucketQuotaExceeded": adviceFull,
+	"RequestTimeTooSkewed": "the store's clock and ours differ: set this machine's clock",
+	"SlowDown":             "the store is overloaded: try again in a moment",
+}
+
+// failure turns an error of a request into one that people can read; the
+// original, which has addresses in it, is logged. ctx is the caller's.
+func (b *Bucket) failure(ctx context.Context, what, name string, err error) error {
+	var coded interface{ ErrorCode() string } // an error of AWS's library
+	advice := "the store does not answer: check that it runs and that --store has its address"
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &coded) && advices[coded.ErrorCode()] != "":
+		advice = advices[coded.ErrorCode()]
+	case gcerrors.Code(err) == gcerrors.NotFound && name != "":
+		return notThere(name)
+	case coded != nil && coded.ErrorCode() != "":
+		advice = fmt.Sprintf("the store says %s: its log says why", coded.ErrorCode())
+	}
+	slog.Warn("the picture store failed", "what", what, "err", err)
+	return unavailable(what, advice)
+}
