@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"leafserve"
+	"leafserve/gallery"
 	"leafserve/stats"
 	"leafserve/tensor"
 )
@@ -48,8 +49,25 @@ func (m *Model) compare(ctx context.Context, r leafserve.Request, shelf shelf, t
 	for _, d := range c.sheet.drawings {
 		result.Images = append(result.Images, d.image)
 	}
-	result.Compare, err = c.publish(ctx, cases)
-	return result, err
+	if result.Compare, err = c.publish(ctx, cases); err != nil {
+		return leafserve.Result{}, err
+	}
+	if c.shelf.index != nil {
+		c.shelf.enter(ctx, c.entries())
+	}
+	return result, nil
+}
+
+// entries are the index entries of all pictures, by what was drawn.
+func (c *comparison) entries() []gallery.Entry {
+	entries := make([]gallery.Entry, len(c.sheet.drawings))
+	for i, d := range c.sheet.drawings {
+		entries[i] = entry(d.request.Prompt, d.image)
+		if c.judge != nil {
+			entries[i].Space, entries[i].Embedding = c.judge.Space, d.row.Data
+		}
+	}
+	return entries
 }
 
 // attackedAtOnce is how many prompts of a list are attacked at a time.

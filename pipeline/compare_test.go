@@ -43,7 +43,7 @@ func runCompare(t *testing.T, m *Model, r leafserve.Request) (leafserve.Result, 
 	t.Helper()
 	store, dir := folder(t)
 	var events []any
-	result, err := leaftest.Run(context.Background(), m.Runner(store), compareJob(t, m, r), func(e any) { events = append(events, e) })
+	result, err := leaftest.Run(context.Background(), m.Runner(store, nil), compareJob(t, m, r), func(e any) { events = append(events, e) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestCompareDrawsWhatGenerateDraws(t *testing.T) {
 			alone := job(t, m, func(r *leafserve.Request) {
 				*r = leafserve.Request{Prompt: cell.Prompt, Encoder: name, Scheduler: "euler_a", NegativePrompt: "blue", Steps: ptr(2), Seed: ptr(uint64(7))}
 			})
-			want, err := leaftest.Run(context.Background(), m.Runner(store), alone, func(any) {})
+			want, err := leaftest.Run(context.Background(), m.Runner(store, nil), alone, func(any) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -424,7 +424,7 @@ func TestCompareStops(t *testing.T) {
 			if at == "start" {
 				cancel()
 			}
-			result, err := leaftest.Run(ctx, m.Runner(store), compareJob(t, m, leafserve.Request{Prompt: "an owl, " + at}), func(event any) {
+			result, err := leaftest.Run(ctx, m.Runner(store, nil), compareJob(t, m, leafserve.Request{Prompt: "an owl, " + at}), func(event any) {
 				_, typo := event.(leafserve.StateEvent)
 				if typo == (at == "state") {
 					cancel()

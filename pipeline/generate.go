@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"leafserve"
-	"leafserve/diffusion"
 	"leafserve/tensor"
 	"leafserve/textenc"
 )
@@ -33,14 +32,20 @@ type Options struct {
 
 // Step tells how far a batch is.
 type Step struct {
-	Done, All int           // denoising steps
-	X0        tensor.Tensor // [B,4,h,w], the clean latents as seen at this step
+	Done, All int // denoising steps
+	// First has for each request the clean latent [1,4,h,w] of its first picture
+	// as seen at this step; no values where another part of the batch makes that.
+	First []tensor.Tensor
 }
 
 // BatchKey is equal for resolved requests that may share a call of Generate:
 // those that ask the UNet at the same noise levels, on latents of one size,
-// with guidance or without. Prompts, encoders, seeds and scales may differ.
+// with guidance or without. Prompts, encoders, seeds and scales may differ. A
+// comparison fills batches of its own: "".
 func BatchKey(r leafserve.Request) string {
+	if r.Attack != nil {
+		return ""
+	}
 	config, err := json.Marshal(r.SchedulerConfig)
 	if err != nil { // it came from JSON
 		config = nil
@@ -48,16 +53,26 @@ func BatchKey(r leafserve.Request) string {
 	return fmt.Sprintf("%q %q %s %q %d %g %dx%d %t", r.Model, r.Scheduler, config, r.Sigmas, *r.Steps, *r.Eta, *r.Width, *r.Height, guided(r))
 }
 
+// Batches groups resolved requests that may share a call of Generate, by their
+// places in reqs; groups come in the order of their first.
+func Batches(reqs []leafserve.Request) [][]int {
+	var groups [][]int
+	known := map[string]int{}
+	for i, r := range reqs {
+		key := BatchKey(r)
+		g, ok := known[key]
+		if !ok || key == "" {
+			g = len(groups)
+			known[key] = g
+			groups = append(groups, nil)
+		}
+		groups[g] = append(groups[g], i)
+	}
+	return groups
+}
+
 // guided says whether a request uses classifier-free guidance.
 func guided(r leafserve.Request) bool { return *r.GuidanceScale > 1 }
-
-// item is one picture to be made.
-type item struct {
-	request        int // index into the batch
-	cond, uncond   tensor.Tensor
-	scale, rescale float64
-	generator      tensor.Generator
-}
 
 // Generate makes the pictures of resolved requests that have the same BatchKey,
 // in one batch as far as memory allows: a picture's pixels count against the
@@ -65,85 +80,15 @@ type item struct {
 // bit, on a GPU to rounding. When ctx ends it stops, inside a network run too,
 // and returns ctx's error.
 func (m *Model) Generate(ctx context.Context, reqs []leafserve.Request, opts Options) ([]Output, error) {
-	start := time.Now()
-	items, outs, err := m.prepare(ctx, reqs)
-	if err != nil {
-		return nil, err
+	o := &order{ctx: ctx, requests: reqs, onStep: opts.OnStep}
+	m.run([]*order{o}, opts.Noise)
+	if o.err != nil {
+		return nil, o.err
 	}
-	encoded := time.Now()
-	latents, err := m.denoise(ctx, reqs[0], items, opts)
-	if err != nil {
-		return nil, err
-	}
-	denoised := time.Now()
-	for i, it := range items {
-		out := &outs[it.request]
-		out.Latents = appendRow(out.Latents, latents.Row(i))
-	}
-	for i := range outs {
-		if outs[i].Images, err = m.vae.Decode(ctx, outs[i].Latents); err != nil {
-			return nil, err
-		}
-	}
-	timings := leafserve.Timings{
-		EncodeMS: ms(encoded.Sub(start)), DenoiseMS: ms(denoised.Sub(encoded)), DecodeMS: ms(time.Since(denoised)),
-	}
-	for i := range outs {
-		outs[i].Timings = timings
-	}
-	return outs, nil
+	return o.outs, nil
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-func appendRow(t, row tensor.Tensor) tensor.Tensor {
-	if t.Shape == nil {
-		return row.Clone()
-	}
-	return tensor.Concat(t, row)
-}
-
-// prepare encodes the prompts and lists the pictures to make.
-func (m *Model) prepare(ctx context.Context, reqs []leafserve.Request) ([]item, []Output, error) {
-	outs := make([]Output, len(reqs))
-	var items []item
-	for i, r := range reqs {
-		cond, uncond, conditioning, err := m.condition(ctx, r)
-		if err != nil {
-			return nil, nil, err
-		}
-		outs[i] = Output{Seeds: r.ImageSeeds(), Conditioning: conditioning}
-		for _, seed := range outs[i].Seeds {
-			generator, err := tensor.NewGenerator(r.RNG, seed)
-			if err != nil {
-				return nil, nil, leafserve.InvalidField("rng", "%w", err)
-			}
-			items = append(items, item{i, cond, uncond, *r.GuidanceScale, *r.GuidanceRescale, generator})
-		}
-	}
-	return items, outs, nil
-}
-
-// condition encodes a request's prompt and negative prompt: hidden states
-// [1,T,D] each, and what the tokenizer made of the prompt.
-func (m *Model) condition(ctx context.Context, r leafserve.Request) (cond, uncond tensor.Tensor, c leafserve.Conditioning, err error) {
-	encoder := m.Encoders[r.Encoder]
-	if encoder == nil {
-		return cond, uncond, c, leafserve.InvalidField("encoder", "model %s has no encoder %q", m.Info.Name, r.Encoder)
-	}
-	prompt, negative := encoder.Tokenize(r.Prompt), encoder.Tokenize(r.NegativePrompt)
-	positives, err := encoder.Encode(ctx, []textenc.Prompt{prompt}, *r.ClipSkip)
-	if err != nil {
-		return cond, uncond, c, err
-	}
-	// clip_skip leaves the negative prompt alone, as in StableDiffusionPipeline.
-	negatives, err := encoder.Encode(ctx, []textenc.Prompt{negative}, 0)
-	if err != nil {
-		return cond, uncond, c, err
-	}
-	c = leafserve.Conditioning{Encoder: r.Encoder, Tokens: publicTokens(prompt), Truncated: prompt.Truncated, Chunks: 1}
-	return positives[0].Hidden, negatives[0].Hidden, c, nil
-}
 
 // publicTokens are a prompt's tokens as a job shows them, never nil.
 func publicTokens(p textenc.Prompt) []leafserve.Token {
@@ -159,72 +104,33 @@ func (m *Model) batchSize(r leafserve.Request) int {
 	return max(1, m.Info.MaxPixels/(*r.Width**r.Height))
 }
 
-// denoise makes the latents [N,4,h,w] of all items.
-func (m *Model) denoise(ctx context.Context, r leafserve.Request, items []item, opts Options) (tensor.Tensor, error) {
-	schedule, err := m.schedule(r)
-	if err != nil {
-		return tensor.Tensor{}, err
+// Room is how many pictures like the job's the UNet can make together; 1 for a
+// job that runs alone.
+func (m *Model) Room(job leafserve.Job) int {
+	if BatchKey(job.Request) == "" {
+		return 1
 	}
-	shape := []int{1, m.vae.Config.Latent, *r.Height / m.Info.Factor, *r.Width / m.Info.Factor}
-	if opts.Noise != nil {
-		if err := opts.Noise.Check("latents", len(items), shape[1], shape[2], shape[3]); err != nil {
-			return tensor.Tensor{}, &leafserve.Error{Kind: leafserve.Invalid, Err: err}
-		}
-	}
-	size := m.batchSize(r)
-	steps := len(schedule.Timesteps)
-	var latents []tensor.Tensor
-	for from := 0; from < len(items); from += size {
-		part := items[from:min(from+size, len(items))]
-		var noise tensor.Tensor
-		if opts.Noise != nil {
-			noise = rows(*opts.Noise, from, len(part))
-		} else {
-			noise = draw(part, shape)
-		}
-		before, all := from/size*steps, ceilDiv(len(items), size)*steps
-		latent, err := diffusion.Sample(ctx, schedule, m.guide(part, guided(r)), noise, diffusion.Options{
-			Eta:   *r.Eta,
-			Noise: func(shape ...int) tensor.Tensor { return draw(part, shape) },
-			OnStep: func(step int, x0 tensor.Tensor) {
-				if opts.OnStep != nil {
-					opts.OnStep(Step{before + step, all, x0})
-				}
-			},
-		})
-		if err != nil {
-			return tensor.Tensor{}, err
-		}
-		latents = append(latents, latent)
-	}
-	return tensor.Concat(latents...), nil
+	return m.batchSize(job.Request)
 }
 
-// draw takes unit noise [B,…] from each item's own generator.
-func draw(items []item, shape []int) tensor.Tensor {
-	generators := make([]tensor.Generator, len(items))
-	for i, it := range items {
-		generators[i] = it.generator
-	}
-	return tensor.RandnEach(generators, append([]int{len(items)}, shape[1:]...)...)
-}
+// What Cost measures by: the default picture of the built-in model, and how many
+// texts its encoders read in the time that one takes on two cores.
+const (
+	defaultPicture  = 2 * 25 * 64 * 64 // rows of the UNet × steps × pixels
+	textsPerPicture = 1000
+)
 
-// rows is n rows of t, the first of them row from.
-func rows(t tensor.Tensor, from, n int) tensor.Tensor {
-	row := len(t.Data) / t.Shape[0]
-	return tensor.Tensor{Shape: append([]int{n}, t.Shape[1:]...), Data: t.Data[from*row : (from+n)*row]}
-}
-
-// guide binds the UNet to the items' conditioning.
-func (m *Model) guide(items []item, guided bool) diffusion.Model {
-	var cond, uncond []tensor.Tensor
-	var scale, rescale []float64
-	for _, it := range items {
-		cond, uncond = append(cond, it.cond), append(uncond, it.uncond)
-		scale, rescale = append(scale, it.scale), append(rescale, it.rescale)
+// Cost is the work that a resolved request makes, 1 for a default picture of the
+// built-in model: rows of the UNet, two with guidance, × steps × pixels. A
+// comparison counts two pictures a case and arm, though equal ones are drawn once,
+// and the texts that its attack may read.
+func Cost(r leafserve.Request, kind string) float64 {
+	pictures, texts := float64(len(r.ImageSeeds())), 0.0
+	if kind == "compare" {
+		pictures, texts = float64(2*len(r.Arms)*len(r.CasePrompts())), float64(TextsRead(r))
 	}
-	if !guided {
-		return diffusion.Conditioned(m.unet.Predict, tensor.Concat(cond...))
+	if guided(r) {
+		pictures *= 2
 	}
-	return diffusion.Guided(m.unet.Predict, tensor.Concat(uncond...), tensor.Concat(cond...), scale, rescale)
+	return pictures*float64(*r.Steps)*float64(*r.Width)*float64(*r.Height)/defaultPicture + texts/textsPerPicture
 }

@@ -6,18 +6,12 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"image"
-	_ "image/jpeg" // the formats of stored pictures
-	_ "image/png"
 	"io/fs"
 	"log/slog"
 	"path"
 	"path/filepath"
-	"slices"
 	"time"
-
-	_ "golang.org/x/image/webp"
 
 	"leafserve"
 	"leafserve/gallery"
@@ -64,88 +58,43 @@ func (e Encoders) Direction(ctx context.Context, encoder, text string) (gallery.
 	return tensor.UnitRows(out["projected"]).Data, nil
 }
 
-// Indexed gives a runner that adds the pictures of run's jobs, once run has
-// stored them, to the index, with their CLIP embedding where the model has a
-// CLIP. The built-in model's takes 4 ms a picture, and 30 ms once to load. A job
-// does not fail because of its index entry: that is logged.
-func (m *Model) Indexed(run leafserve.Runner, pictures gallery.Store, index *gallery.Index) leafserve.Runner {
-	return func(tasks []leafserve.Task) []leafserve.Outcome {
-		out := run(tasks)
-		for i, t := range tasks {
-			if out[i].Err != nil {
-				continue
-			}
-			entries := picturesOf(t.Job, out[i].Result)
-			if err := m.embed(t.Ctx, pictures, entries); err != nil {
-				slog.Warn("pictures not embedded: no search will find them", "job", t.Job.ID, "err", err)
-			}
-			if err := index.Add(t.Ctx, entries...); err != nil {
-				slog.Warn("pictures not added to the gallery", "job", t.Job.ID, "err", err)
-			}
-		}
-		return out
+// entries are the index entries of a job's pictures, with their place in the space
+// of the model's CLIP where there is one: that takes 4 ms a picture with the
+// built-in model, and 30 ms once to load it.
+func (m *Model) entries(ctx context.Context, job leafserve.Job, stored []leafserve.Image, files []File) []gallery.Entry {
+	pictures := make([]image.Image, len(files))
+	entries := make([]gallery.Entry, len(files))
+	for i, f := range files {
+		pictures[i], entries[i] = f.Picture, entry(job.Request.Prompt, stored[i])
 	}
-}
-
-// picturesOf lists what a job made, each picture once, with the prompt that was
-// drawn.
-func picturesOf(job leafserve.Job, result leafserve.Result) []gallery.Entry {
-	now := time.Now().UTC()
-	var entries []gallery.Entry
-	add := func(prompt string, img leafserve.Image) {
-		name := path.Base(img.URL)
-		if !slices.ContainsFunc(entries, func(e gallery.Entry) bool { return e.Name == name }) {
-			entries = append(entries, gallery.Entry{Name: name, Prompt: prompt, Seed: img.Seed, Width: img.Width, Height: img.Height, Created: now})
-		}
+	judge, err := m.Judge()
+	if judge == nil && err == nil {
+		return entries
 	}
-	if result.Compare != nil {
-		for _, one := range result.Compare.All() {
-			for _, arm := range one.Arms {
-				add(arm.Clean.Prompt, arm.Clean.Image)
-				add(arm.Attacked.Prompt, arm.Attacked.Image)
-			}
-		}
+	var rows tensor.Tensor // [n,P]
+	if err == nil {
+		rows, err = judge.Images(ctx, pictures)
 	}
-	for _, img := range result.Images {
-		add(job.Request.Prompt, img)
+	if err != nil {
+		slog.WarnContext(ctx, "pictures not embedded: no search will find them", "job", job.ID, "err", err)
+		return entries
+	}
+	for i := range entries {
+		entries[i].Space, entries[i].Embedding = judge.Space, rows.Row(i).Data
 	}
 	return entries
 }
 
-// embed reads pictures back and fills in where CLIP places them.
-func (m *Model) embed(ctx context.Context, pictures gallery.Store, entries []gallery.Entry) error {
-	judge, err := m.Judge()
-	if judge == nil || err != nil {
-		return err
+// entry says what a stored picture shows.
+func entry(prompt string, img leafserve.Image) gallery.Entry {
+	return gallery.Entry{
+		Name: path.Base(img.URL), Prompt: prompt, Seed: img.Seed, Width: img.Width, Height: img.Height, Created: time.Now().UTC(),
 	}
-	for part := range slices.Chunk(entries, atOnce) {
-		images := make([]image.Image, len(part))
-		for i, e := range part {
-			if images[i], err = decode(ctx, pictures, e.Name); err != nil {
-				return err
-			}
-		}
-		rows, err := judge.Images(ctx, images)
-		if err != nil {
-			return err
-		}
-		for i := range part {
-			part[i].Space, part[i].Embedding = judge.Space, rows.Row(i).Data
-		}
-	}
-	return nil
 }
 
-// decode reads a stored picture.
-func decode(ctx context.Context, pictures gallery.Store, name string) (image.Image, error) {
-	file, _, err := pictures.Get(ctx, name)
-	if err != nil {
-		return nil, err
+// enter adds entries to the index. The job does not fail because of it.
+func (s shelf) enter(ctx context.Context, entries []gallery.Entry) {
+	if err := s.index.Add(ctx, entries...); err != nil {
+		slog.WarnContext(ctx, "pictures not added to the gallery", "job", s.job, "err", err)
 	}
-	defer file.Close()
-	img, _, err := image.Decode(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return img, nil
 }

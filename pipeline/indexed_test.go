@@ -8,7 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +16,7 @@ import (
 	"leafserve"
 	"leafserve/gallery"
 	"leafserve/internal/leaftest"
+	"leafserve/tensor"
 )
 
 // search finds pictures of the default model by text.
@@ -42,7 +43,7 @@ func TestSearchByText(t *testing.T) {
 	m := load(t, leaftest.DefaultModel())
 	pictures, _ := folder(t)
 	index := pictures.Index()
-	run := m.Indexed(m.Runner(pictures), pictures, index)
+	run := m.Runner(pictures, index)
 	for i, tc := range []struct{ prompt, format string }{
 		{"a cartoon umbrella on a yellow background", "png"},
 		{"a 3d whale on a gray background", "jpeg"},
@@ -90,23 +91,19 @@ func TestSearchByText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := decode(t.Context(), pictures, "umbrella-0.png")
-	if err != nil {
-		t.Fatal(err)
-	}
-	row, _ := embed(t, judge, []image.Image{img}, nil)
+	row, _ := embed(t, judge, []image.Image{stored(t, pictures, "umbrella-0.png")}, nil)
 	hits, err := index.Search(t.Context(), judge.Space, row.Data, 1)
 	if err != nil || hits[0].Name != "umbrella-0.png" || math.Abs(hits[0].Score-1) > 1e-4 {
 		t.Errorf("Search with the picture's own embedding = %+v, %v", hits, err)
 	}
 }
 
-// TestIndexedWithoutCLIP: pictures can be listed, not searched.
-func TestIndexedWithoutCLIP(t *testing.T) {
+// TestIndexWithoutCLIP: pictures can be listed, not searched.
+func TestIndexWithoutCLIP(t *testing.T) {
 	m := load(t, leaftest.Model(t, "tiny-sd15"))
 	pictures, _ := folder(t)
 	index := pictures.Index()
-	if _, err := leaftest.Run(context.Background(), m.Indexed(m.Runner(pictures), pictures, index), job(t, m, nil), func(any) {}); err != nil {
+	if _, err := leaftest.Run(context.Background(), m.Runner(pictures, index), job(t, m, nil), func(any) {}); err != nil {
 		t.Fatal(err)
 	}
 	hits, err := index.Newest(t.Context(), 9)
@@ -121,47 +118,68 @@ func TestIndexedWithoutCLIP(t *testing.T) {
 	}
 }
 
-// TestIndexedLeavesTheJob: a failed job adds nothing, and an index or a picture
-// that cannot be used does not fail a job.
-func TestIndexedLeavesTheJob(t *testing.T) {
+// brokenStore fails for the files of one job.
+type brokenStore struct {
+	Store
+	job string
+}
+
+func (s brokenStore) Put(ctx context.Context, name string, data []byte) error {
+	if strings.HasPrefix(name, s.job) {
+		return errors.New("out of paint")
+	}
+	return s.Store.Put(ctx, name, data)
+}
+
+// brokenIndex takes nothing.
+type brokenIndex struct{}
+
+func (brokenIndex) Add(context.Context, ...gallery.Entry) error { return errors.New("out of ink") }
+
+// TestIndexLeavesTheJob: a job whose pictures are not stored adds nothing, and an
+// index or a CLIP that cannot be used does not fail a job.
+func TestIndexLeavesTheJob(t *testing.T) {
 	m := load(t, leaftest.DefaultModel())
-	made := leafserve.Result{Images: []leafserve.Image{{URL: "/images/a-0.png"}}}
-	cell := leafserve.Cell{Image: leafserve.Image{URL: "/images/a-1.png"}, Prompt: "an oawl"}
-	made.Compare = &leafserve.Comparison{Case: &leafserve.Case{Arms: map[string]leafserve.Arm{"robust": {Clean: cell, Attacked: cell}}}}
-	failed := errors.New("out of paint")
 	for _, tc := range []struct {
 		name   string
-		err    error
-		file   string // of the picture; "" for none
-		broken bool   // the index cannot be written
-		want   int    // entries
+		broken string // store, index, clip
+		fails  bool
+		want   int // entries
 		logs   string
 	}{
-		{"failed", failed, "", false, 0, ""},
-		{"picture is missing", nil, "", false, 2, "not embedded"},
-		{"picture is no picture", nil, "GIF89a", false, 2, "not embedded"},
-		{"index cannot be written", nil, "GIF89a", true, 0, "not added"},
+		{"pictures are not stored", "store", true, 0, ""},
+		{"index cannot be written", "index", false, 0, "pictures not added to the gallery\" job=01jabc err=\"out of ink"},
+		{"CLIP cannot be read", "clip", false, 2, "pictures not embedded: no search will find them\" job=01JABC err=\"out of sight"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			log := catchLog(t)
-			pictures, dir := folder(t)
-			if tc.file != "" {
-				write(t, filepath.Join(dir, "a-0.png"), tc.file)
-				write(t, filepath.Join(dir, "a-1.png"), tc.file)
-			}
-			if tc.broken {
-				if err := os.Mkdir(filepath.Join(dir, ".index.jsonl"), 0o755); err != nil {
+			pictures, _ := folder(t)
+			stored := pictures.Index()
+			var store Store = pictures
+			var index Index = stored
+			switch tc.broken {
+			case "store":
+				store = brokenStore{pictures, "01jabc"}
+			case "index":
+				index = brokenIndex{}
+			case "clip":
+				if _, err := m.Judge(); err != nil {
 					t.Fatal(err)
 				}
+				m.judgeErr = errors.New("out of sight")
+				defer func() { m.judgeErr = nil }()
 			}
-			run := leaftest.Solo(func(context.Context, leafserve.Job, leafserve.Report) (leafserve.Result, error) { return made, tc.err })
-			result, err := leaftest.Run(context.Background(), m.Indexed(run, pictures, pictures.Index()), leafserve.Job{ID: "A"}, func(any) {})
-			if !errors.Is(err, tc.err) || len(result.Images) != 1 {
-				t.Errorf("the job gives %+v, %v, want its own result and %v", result, err, tc.err)
+			result, err := leaftest.Run(t.Context(), m.Runner(store, index), job(t, m, nil), func(any) {})
+			if (err != nil) != tc.fails || !tc.fails && len(result.Images) != 2 {
+				t.Errorf("Runner = %+v, %v, want pictures %v", result, err, !tc.fails)
 			}
-			if !tc.broken {
-				if hits, err := pictures.Index().Newest(t.Context(), 9); err != nil || len(hits) != tc.want {
-					t.Errorf("%d entries, %v, want %d", len(hits), err, tc.want)
+			hits, err := stored.Newest(t.Context(), 9)
+			if err != nil || len(hits) != tc.want {
+				t.Errorf("%d entries, %v, want %d", len(hits), err, tc.want)
+			}
+			for _, h := range hits {
+				if h.Space != "" || h.Embedding != nil {
+					t.Errorf("%s has an embedding in %q", h.Name, h.Space)
 				}
 			}
 			if !strings.Contains(log.String(), tc.logs) || (tc.logs == "") != (log.Len() == 0) {
@@ -180,43 +198,57 @@ func catchLog(t *testing.T) *bytes.Buffer {
 	return &b
 }
 
-// TestPicturesOf: a comparison's pictures have the prompts that were drawn, each
-// picture once.
-func TestPicturesOf(t *testing.T) {
-	cell := func(name, prompt string) leafserve.Cell {
-		return leafserve.Cell{Image: leafserve.Image{URL: "/images/" + name, Seed: 5, Width: 64, Height: 32}, Prompt: prompt}
+// TestIndexOfComparison: the gallery has every picture of a comparison once, under
+// the prompt that was drawn, where the judge placed it; montage and report are none.
+func TestIndexOfComparison(t *testing.T) {
+	m := load(t, leaftest.DefaultModel())
+	pictures, _ := folder(t)
+	index := pictures.Index()
+	j := compareJob(t, m, leafserve.Request{Prompts: []string{"an owl", "123"}, Seeds: []uint64{4, 5}})
+	result, err := leaftest.Run(t.Context(), m.Runner(pictures, index), j, func(any) {})
+	if err != nil {
+		t.Fatal(err)
 	}
-	owl := leafserve.Case{Arms: map[string]leafserve.Arm{
-		"standard": {Clean: cell("x-0.png", "an owl"), Attacked: cell("x-2.png", "an oawl")},
-		"robust":   {Clean: cell("x-1.png", "an owl"), Attacked: cell("x-3.png", "an oawl")},
-	}}
-	same := leafserve.Case{Arms: map[string]leafserve.Arm{"robust": {Clean: cell("x-4.png", "123"), Attacked: cell("x-4.png", "123")}}}
-	all := []leafserve.Image{owl.Arms["robust"].Attacked.Image, {URL: "/images/x-9.png"}}
-	j := leafserve.Job{Request: leafserve.Request{Prompt: "the job's"}}
-	for _, tc := range []struct {
-		name   string
-		result leafserve.Result
-		want   map[string]string
-	}{
-		{"nothing", leafserve.Result{}, map[string]string{}},
-		{"pictures", leafserve.Result{Images: all}, map[string]string{"x-3.png": "the job's", "x-9.png": "the job's"}},
-		{"a comparison", leafserve.Result{Images: all, Compare: &leafserve.Comparison{Case: &owl}},
-			map[string]string{"x-0.png": "an owl", "x-1.png": "an owl", "x-2.png": "an oawl", "x-3.png": "an oawl", "x-9.png": "the job's"}},
-		{"a list", leafserve.Result{Compare: &leafserve.Comparison{Cases: []leafserve.Case{owl, same}}},
-			map[string]string{"x-0.png": "an owl", "x-1.png": "an owl", "x-2.png": "an oawl", "x-3.png": "an oawl", "x-4.png": "123"}},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			got := picturesOf(j, tc.result)
-			if len(got) != len(tc.want) {
-				t.Errorf("%d pictures, want %d", len(got), len(tc.want))
+	want := map[string]string{}
+	for _, one := range result.Compare.All() {
+		for _, arm := range one.Arms {
+			for _, cell := range []leafserve.Cell{arm.Clean, arm.Attacked} {
+				want[path.Base(cell.Image.URL)] = cell.Prompt
 			}
-			for _, e := range got {
-				if prompt, ok := tc.want[e.Name]; !ok || e.Prompt != prompt {
-					t.Errorf("%s has the prompt %q, want %q", e.Name, e.Prompt, prompt)
-				}
-			}
-		})
+		}
 	}
+	hits, err := index.Newest(t.Context(), 99)
+	if err != nil || len(hits) != len(want) || len(hits) != len(result.Images) {
+		t.Fatalf("%d entries, %v, want one for each of %d pictures", len(hits), err, len(want))
+	}
+	judge, err := m.Judge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hits {
+		if h.Prompt != want[h.Name] || h.Width != 64 || h.Height != 64 || h.Seed != 4 && h.Seed != 5 || h.Created.IsZero() || h.Space != judge.Space {
+			t.Errorf("entry %+v, want prompt %q", h.Entry, want[h.Name])
+		}
+		row, _ := embed(t, judge, []image.Image{stored(t, pictures, h.Name)}, nil)
+		if d := tensor.MaxAbsDiff(tensor.Tensor{Shape: row.Shape, Data: h.Embedding}, row); d > 1e-4 {
+			t.Errorf("%s lies %g from where the judge sees it", h.Name, d)
+		}
+	}
+}
+
+// stored reads a picture back.
+func stored(t *testing.T, pictures *gallery.Folder, name string) image.Image {
+	t.Helper()
+	file, _, err := pictures.Get(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	img, _, err := image.Decode(file)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return img
 }
 
 // TestSpace: models with one CLIP share a space.
@@ -248,26 +280,18 @@ func TestSpace(t *testing.T) {
 	}
 }
 
-// BenchmarkIndexed measures what the index adds to a job of one picture.
-func BenchmarkIndexed(b *testing.B) {
+// BenchmarkIndex measures what the index adds to a job of one picture.
+func BenchmarkIndex(b *testing.B) {
 	m := load(b, leaftest.DefaultModel())
 	pictures, err := gallery.Open(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
 	index := pictures.Index()
-	var file bytes.Buffer
-	if err := gallery.Encode(&file, image.NewNRGBA(image.Rect(0, 0, 64, 64)), "png", ""); err != nil {
-		b.Fatal(err)
-	}
-	if err := pictures.Put(b.Context(), "a-0.png", file.Bytes()); err != nil {
-		b.Fatal(err)
-	}
-	run := m.Indexed(leaftest.Solo(func(context.Context, leafserve.Job, leafserve.Report) (leafserve.Result, error) {
-		return leafserve.Result{Images: []leafserve.Image{{URL: "/images/a-0.png", Width: 64, Height: 64}}}, nil
-	}), pictures, index)
+	files := []File{{Picture: image.NewNRGBA(image.Rect(0, 0, 64, 64))}}
+	images := []leafserve.Image{{URL: "/images/a-0.png", Width: 64, Height: 64}}
 	for b.Loop() {
-		if _, err := leaftest.Run(context.Background(), run, leafserve.Job{}, nil); err != nil {
+		if err := index.Add(b.Context(), m.entries(b.Context(), leafserve.Job{}, images, files)...); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -7,8 +7,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"image"
+	"runtime/debug"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"leafserve"
 	"leafserve/gallery"
@@ -28,58 +31,124 @@ type File struct {
 	Data    []byte // Picture in the request's output format, with metadata
 }
 
-// Runner gives a queue's runner: it makes the pictures of a job, stores them
-// and reports steps and previews; of a comparison also montage and report, and
-// the typo as soon as it is known. A job for another model is Unavailable.
-func (m *Model) Runner(store Store) leafserve.Runner {
-	return func(tasks []leafserve.Task) []leafserve.Outcome {
-		out := make([]leafserve.Outcome, len(tasks))
-		for i, t := range tasks {
-			out[i].Result, out[i].Err = m.runTask(t, store)
+// Index takes note of stored pictures; gallery.Index is one.
+type Index interface {
+	Add(ctx context.Context, entries ...gallery.Entry) error
+}
+
+// Runner gives a queue's runner: it makes the pictures of jobs, stores them and
+// reports steps and previews; of a comparison also montage and report, and the
+// typo as soon as it is known. Jobs with the same BatchKey share the runs of the
+// UNet and are stored at the same time; their timings are those of the batch. A
+// job for another model is Unavailable. What was stored is added to index, where
+// there is one, with its place in the space of the model's CLIP; a job does not
+// fail because of that: it is logged.
+func (m *Model) Runner(store Store, index Index) leafserve.Runner {
+	r := &runner{m, store, index}
+	return r.run
+}
+
+// runner runs the jobs of a queue.
+type runner struct {
+	m     *Model
+	store Store
+	index Index // nil for none
+}
+
+func (r *runner) run(tasks []leafserve.Task) []leafserve.Outcome {
+	out := make([]leafserve.Outcome, len(tasks))
+	var together []int // tasks of kind generate
+	var requests []leafserve.Request
+	for i, t := range tasks {
+		switch {
+		case t.Job.Request.Model != r.m.Info.Name:
+			out[i].Err = leafserve.Errorf(leafserve.Unavailable,
+				"a worker with model %s met a job for %s: start the API and its workers with the same --model", r.m.Info.Name, t.Job.Request.Model)
+		case t.Job.Kind == "compare":
+			out[i].Result, out[i].Err = r.m.compare(t.Ctx, t.Job.Request, r.shelf(t.Job), t.Report)
+		default:
+			together, requests = append(together, i), append(requests, t.Job.Request)
 		}
-		return out
 	}
+	for _, group := range Batches(requests) {
+		batch := make([]leafserve.Task, len(group))
+		for j, g := range group {
+			batch[j] = tasks[together[g]]
+		}
+		for j, outcome := range r.pictures(batch) {
+			out[together[group[j]]] = outcome
+		}
+	}
+	return out
 }
 
-// runTask runs one job by itself.
-func (m *Model) runTask(t leafserve.Task, store Store) (leafserve.Result, error) {
-	if t.Job.Request.Model != m.Info.Name {
-		return leafserve.Result{}, leafserve.Errorf(leafserve.Unavailable,
-			"a worker with model %s met a job for %s: start the API and its workers with the same --model", m.Info.Name, t.Job.Request.Model)
+// storedAtOnce bounds how many jobs of a batch are stored at the same time.
+const storedAtOnce = 8
+
+// pictures runs jobs of kind generate that share the runs of the UNet.
+func (r *runner) pictures(tasks []leafserve.Task) []leafserve.Outcome {
+	orders := make([]*order, len(tasks))
+	for i, t := range tasks {
+		progress := r.m.reporter(t.Ctx, t.Job.Request, 0, t.Report)
+		orders[i] = &order{ctx: t.Ctx, requests: []leafserve.Request{t.Job.Request}, onStep: func(s Step) {
+			progress(s, [][]string{{""}}) // only the first picture is shown on the way
+		}}
 	}
-	shelf := shelf{store, strings.ToLower(t.Job.ID)}
-	if t.Job.Kind == "compare" {
-		return m.compare(t.Ctx, t.Job.Request, shelf, t.Report)
+	r.m.run(orders, nil)
+	out := make([]leafserve.Outcome, len(tasks))
+	var group errgroup.Group
+	group.SetLimit(storedAtOnce)
+	for i, o := range orders {
+		group.Go(func() error {
+			out[i].Result, out[i].Err = r.finish(tasks[i], o)
+			return nil
+		})
 	}
-	return m.pictures(t.Ctx, t.Job.Request, shelf, t.Report)
+	group.Wait() // its functions give no errors
+	return out
 }
 
-// pictures runs a job of kind generate.
-func (m *Model) pictures(ctx context.Context, r leafserve.Request, shelf shelf, report leafserve.Report) (leafserve.Result, error) {
-	progress := m.reporter(ctx, r, 0, report)
-	first := [][]string{{""}} // only the first picture is shown on the way
-	outs, err := m.Generate(ctx, []leafserve.Request{r}, Options{OnStep: func(s Step) { progress(s, first) }})
+// finish stores what a job's order gave. A panic is an error of this job: it
+// runs beside others.
+func (r *runner) finish(t leafserve.Task, o *order) (result leafserve.Result, err error) {
+	if !o.live() {
+		return leafserve.Result{}, o.err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			result, err = leafserve.Result{}, fmt.Errorf("storing the pictures panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	made, request := o.outs[0], t.Job.Request
+	result = leafserve.Result{Timings: made.Timings, Conditioning: &made.Conditioning, Health: r.m.health(t.Ctx, request)}
+	ctx, span := tracer().Start(t.Ctx, "store")
+	defer func() { endSpan(span, err) }()
+	files, err := r.m.Files(request, made)
 	if err != nil {
 		return leafserve.Result{}, err
 	}
-	files, err := m.Files(r, outs[0])
-	if err != nil {
-		return leafserve.Result{}, err
-	}
-	result := leafserve.Result{Timings: outs[0].Timings, Conditioning: &outs[0].Conditioning, Health: m.health(ctx, r)}
+	shelf := r.shelf(t.Job)
 	for i, f := range files {
-		img, err := shelf.picture(ctx, i, r.OutputFormat, f)
+		img, err := shelf.picture(ctx, i, request.OutputFormat, f)
 		if err != nil {
 			return leafserve.Result{}, err
 		}
 		result.Images = append(result.Images, img)
 	}
+	if r.index != nil {
+		shelf.enter(ctx, r.m.entries(ctx, t.Job, result.Images, files))
+	}
 	return result, nil
+}
+
+func (r *runner) shelf(job leafserve.Job) shelf {
+	return shelf{r.store, r.index, strings.ToLower(job.ID)}
 }
 
 // shelf is where the files of one job go.
 type shelf struct {
 	store Store
+	index Index  // nil for none
 	job   string // starts the files' names
 }
 
@@ -118,9 +187,9 @@ func (m *Model) Files(r leafserve.Request, out Output) ([]File, error) {
 }
 
 // reporter turns steps into events: how far, how long still, and where the
-// request asks for them previews of the first pictures of the batch: cells has
-// for each the names of the cells that it fills. A preview that fails is left
-// out; the job does not depend on it. The job has made before steps already.
+// request asks for them previews of the pictures: cells has for each request of
+// the step the names of the cells that its first one fills. A preview that fails is
+// left out; the job does not depend on it. The job has made before steps already.
 func (m *Model) reporter(ctx context.Context, r leafserve.Request, before int, report leafserve.Report) func(s Step, cells [][]string) {
 	start := time.Now()
 	return func(s Step, cells [][]string) {
@@ -130,7 +199,10 @@ func (m *Model) reporter(ctx context.Context, r leafserve.Request, before int, r
 			return
 		}
 		for i, names := range cells {
-			url, err := m.preview(ctx, s.X0.Row(i))
+			if s.First[i].Shape == nil {
+				continue // a later part of the batch makes it
+			}
+			url, err := m.preview(ctx, s.First[i])
 			if err != nil {
 				continue
 			}

@@ -56,7 +56,7 @@ func TestRunnerStoresPictures(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			store, _ := folder(t)
 			j := job(t, m, func(r *leafserve.Request) { r.OutputFormat, r.Width = format, ptr(96) })
-			result, err := leaftest.Run(context.Background(), m.Runner(store), j, func(any) {})
+			result, err := leaftest.Run(context.Background(), m.Runner(store, nil), j, func(any) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +127,7 @@ func TestRunnerReports(t *testing.T) {
 	m := load(t, leaftest.DefaultModel())
 	store, _ := folder(t)
 	var got []string
-	_, err := leaftest.Run(context.Background(), m.Runner(store), job(t, m, func(r *leafserve.Request) { r.Previews = 2 }), func(event any) {
+	_, err := leaftest.Run(context.Background(), m.Runner(store, nil), job(t, m, func(r *leafserve.Request) { r.Previews = 2 }), func(event any) {
 		switch e := event.(type) {
 		case leafserve.StepEvent:
 			got = append(got, fmt.Sprintf("step %d/%d", e.Step, e.Steps))
@@ -177,7 +177,7 @@ func TestRunnerStops(t *testing.T) {
 				cancel()
 			}
 			steps := 0
-			result, err := leaftest.Run(ctx, m.Runner(store), job(t, m, nil), func(event any) {
+			result, err := leaftest.Run(ctx, m.Runner(store, nil), job(t, m, nil), func(event any) {
 				if e, ok := event.(leafserve.StepEvent); ok {
 					if steps = e.Step; steps == at {
 						cancel()
@@ -204,7 +204,7 @@ func TestRunnerErrors(t *testing.T) {
 	t.Run("encoder is not loaded", func(t *testing.T) {
 		j := job(t, m, nil)
 		j.Request.Encoder = "psychic"
-		_, err := leaftest.Run(context.Background(), m.Runner(store), j, func(any) {})
+		_, err := leaftest.Run(context.Background(), m.Runner(store, nil), j, func(any) {})
 		var e *leafserve.Error
 		if !errors.As(err, &e) || e.Kind != leafserve.Invalid || e.Param != "encoder" {
 			t.Errorf("Runner = %v", err)
@@ -214,7 +214,7 @@ func TestRunnerErrors(t *testing.T) {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := leaftest.Run(context.Background(), m.Runner(store), job(t, m, nil), func(any) {}); leafserve.KindOf(err) != leafserve.Unavailable {
+		if _, err := leaftest.Run(context.Background(), m.Runner(store, nil), job(t, m, nil), func(any) {}); leafserve.KindOf(err) != leafserve.Unavailable {
 			t.Errorf("Runner = %v, want an Unavailable error", err)
 		}
 	})
@@ -226,7 +226,7 @@ func TestRunnerRefusesAnotherModel(t *testing.T) {
 	store, dir := folder(t)
 	j := job(t, m, nil)
 	j.Request.Model = "another"
-	_, err := leaftest.Run(context.Background(), m.Runner(store), j, func(any) {})
+	_, err := leaftest.Run(context.Background(), m.Runner(store, nil), j, func(any) {})
 	if leafserve.KindOf(err) != leafserve.Unavailable || !strings.Contains(err.Error(), "the same --model") {
 		t.Errorf("Runner = %v, want Unavailable and what to do", err)
 	}
@@ -241,7 +241,7 @@ func TestRunnerRepeats(t *testing.T) {
 	var sums [2]string
 	for i := range sums {
 		store, _ := folder(t)
-		result, err := leaftest.Run(context.Background(), m.Runner(store), job(t, m, nil), func(any) {})
+		result, err := leaftest.Run(context.Background(), m.Runner(store, nil), job(t, m, nil), func(any) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,6 +295,9 @@ func TestBatchKey(t *testing.T) {
 				t.Errorf("BatchKey = %s beside %s, want the same: %v", got, base, tc.same)
 			}
 		})
+	}
+	if got := key(func(r *leafserve.Request) { r.Attack = &leafserve.Attack{} }); got != "" {
+		t.Errorf("BatchKey of a comparison = %q, want none", got)
 	}
 	names := func(model, scheduler string) string {
 		return key(func(r *leafserve.Request) { r.Model, r.Scheduler = model, scheduler })

@@ -164,7 +164,7 @@ func (b *bencher) start(ctx context.Context) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var parts errgroup.Group
 	parts.Go(func() error { return server.Serve(ctx, listener) })
-	parts.Go(func() error { return queue.NewWorker(q, b.model.Runner(pictures), b.cfg.Worker).Run(ctx) })
+	parts.Go(func() error { return queue.NewWorker(q, b.model.Runner(pictures, nil), b.cfg.Worker).Run(ctx) })
 	return func() { cancel(); parts.Wait(); closeQueue(); b.model.Close() }, nil
 }
 

@@ -169,7 +169,7 @@ func runComparison(cmd *cobra.Command, cfg *Config, model *pipeline.Model, req l
 	defer bar.done()
 	files := memory{}
 	job := leafserve.Job{ID: "compare", Kind: "compare", Request: req}
-	out := model.Runner(files)([]leafserve.Task{{Job: job, Ctx: cmd.Context(), Report: func(event any) {
+	out := model.Runner(files, nil)([]leafserve.Task{{Job: job, Ctx: cmd.Context(), Report: func(event any) {
 		if s, ok := event.(leafserve.StepEvent); ok {
 			bar.set(s.Step, s.Steps)
 		}

@@ -132,31 +132,23 @@ func forModel(r leafserve.Request, folder *pipeline.Folder) error {
 // inBatches runs requests that fit together as one batch each; the outputs come
 // in the order of the requests.
 func inBatches(ctx context.Context, m *pipeline.Model, reqs []leafserve.Request, noise *tensor.Tensor, step func(done, all int)) ([]pipeline.Output, error) {
-	batches := map[string][]int{}
-	var keys []string
-	for i, r := range reqs {
-		key := pipeline.BatchKey(r)
-		if batches[key] == nil {
-			keys = append(keys, key)
-		}
-		batches[key] = append(batches[key], i)
-	}
-	if noise != nil && len(keys) > 1 {
+	groups := pipeline.Batches(reqs)
+	if noise != nil && len(groups) > 1 {
 		return nil, leafserve.InvalidField("latents-in", "--latents-in needs requests that run as one batch: the same size, steps and scheduler")
 	}
 	outs := make([]pipeline.Output, len(reqs))
-	for k, key := range keys {
+	for k, group := range groups {
 		var batch []leafserve.Request
-		for _, i := range batches[key] {
+		for _, i := range group {
 			batch = append(batch, reqs[i])
 		}
 		some, err := m.Generate(ctx, batch, pipeline.Options{Noise: noise, OnStep: func(s pipeline.Step) {
-			step(k*s.All+s.Done, len(keys)*s.All)
+			step(k*s.All+s.Done, len(groups)*s.All)
 		}})
 		if err != nil {
 			return nil, err
 		}
-		for j, i := range batches[key] {
+		for j, i := range group {
 			outs[i] = some[j]
 		}
 	}

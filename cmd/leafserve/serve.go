@@ -214,7 +214,7 @@ func (s *service) work(ctx context.Context, q *queue.Queue, pictures gallery.Sto
 		s.greet(listener.Addr())
 	}
 	if s.roles.worker {
-		return queue.NewWorker(q, model.Indexed(model.Runner(pictures), pictures, s.index), s.cfg.Worker).Run(ctx)
+		return queue.NewWorker(q, model.Runner(pictures, s.index), s.cfg.Worker).Run(ctx)
 	}
 	<-ctx.Done()
 	return nil
