@@ -20,6 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	becomeWorker() // which chaos tests start; it does not return then
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	goleak.VerifyTestMain(m)
 }
