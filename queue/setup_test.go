@@ -205,9 +205,15 @@ func (b *rig) follow(t testing.TB, id, after string) []leafserve.Event {
 // work starts a worker; stop ends it and waits for that.
 func (b *rig) work(t testing.TB, cfg WorkerConfig, run leaftest.OneJob) (stop func()) {
 	t.Helper()
+	return b.start(t, cfg, leaftest.Solo(run))
+}
+
+// start is work with a runner of batches.
+func (b *rig) start(t testing.TB, cfg WorkerConfig, run leafserve.Runner) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- NewWorker(b.Queue, leaftest.Solo(run), cfg).Run(ctx) }()
+	go func() { ended <- NewWorker(b.Queue, run, cfg).Run(ctx) }()
 	var stopped bool
 	stop = func() {
 		if stopped {
