@@ -10,7 +10,7 @@ export CGO_ENABLED = 1
 
 .DEFAULT_GOAL := help
 
-.PHONY: help ort build run test check bench fuzz golden licences clean
+.PHONY: help ort build run test check bench fuzz chaos golden licences clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ bench: build ## measure this machine: cold start, seconds a step, pictures a sec
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@tools/fuzz.sh $(FUZZTIME)
+
+chaos: ## kill workers, take Redis away, fill the disk: what tests do briefly, for ten minutes
+	@tools/chaos.sh
 
 golden: ## say how the reference numbers in testdata are made again
 	@cat tools/golden/README.md
