@@ -151,7 +151,7 @@ func (b *bencher) start(ctx context.Context) (stop func(), err error) {
 	quiet := slog.New(slog.DiscardHandler)
 	slog.SetDefault(quiet)
 	q := queue.New(client, b.cfg.Queue)
-	s := &service{cfg: b.cfg, folder: b.model.Folder, log: quiet}
+	s := &service{cfg: b.cfg, models: modelSet{{Folder: b.model.Folder}}, log: quiet}
 	server, err := s.server(q, pictures)
 	if err != nil {
 		return nil, err

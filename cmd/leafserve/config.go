@@ -91,9 +91,14 @@ func queueFlags(cmd *cobra.Command, cfg *Config) {
 	cmd.Flags().StringVar(&cfg.HTTP.Redis, "redis", cfg.HTTP.Redis, "Redis URL (default: an embedded one, in memory)")
 	cmd.Flags().StringVar(&cfg.Queue.Name, "queue", cfg.Queue.Name, "name of the queue in Redis")
 	cmd.Flags().IntVar(&cfg.Queue.MaxQueued, "max-queued", cfg.Queue.MaxQueued, "jobs that may wait")
+	cmd.Flags().Int64Var(&cfg.Queue.MaxBytes, "max-queued-bytes", cfg.Queue.MaxBytes, "bytes of requests that may wait")
 	cmd.Flags().DurationVar(&cfg.Queue.Lease, "lease", cfg.Queue.Lease, "how long a worker may be silent before its job goes to another")
-	cmd.Flags().IntVar(&cfg.Queue.MaxAttempts, "max-attempts", cfg.Queue.MaxAttempts, "times a job is started when its workers die")
+	cmd.Flags().IntVar(&cfg.Queue.MaxAttempts, "max-attempts", cfg.Queue.MaxAttempts, "times a job is started before it is a dead letter")
+	cmd.Flags().DurationVar(&cfg.Queue.Backoff, "retry-backoff", cfg.Queue.Backoff, "pause after a failed attempt, doubled with each")
+	cmd.Flags().DurationVar(&cfg.Queue.MaxRun, "max-run", cfg.Queue.MaxRun, "how long one attempt at a job may run")
 	cmd.Flags().DurationVar(&cfg.Queue.ResultTTL, "result-ttl", cfg.Queue.ResultTTL, "how long results are kept")
+	cmd.Flags().DurationVar(&cfg.Queue.DeadTTL, "dead-ttl", cfg.Queue.DeadTTL, "how long dead letters are kept")
+	cmd.Flags().IntVar(&cfg.Queue.Replicas, "redis-replicas", cfg.Queue.Replicas, "replicas of Redis that must have a job, and its end, before either is acknowledged")
 	cmd.Flags().StringVar(&cfg.Log.Level, "log-level", cfg.Log.Level, "debug, info, warn, error")
 	cmd.Flags().StringVar(&cfg.Log.Format, "log-format", cfg.Log.Format, "text or json")
 }
@@ -113,6 +118,10 @@ func httpFlags(cmd *cobra.Command, cfg *Config) {
 
 func workerFlags(cmd *cobra.Command, cfg *Config) {
 	cmd.Flags().DurationVar(&cfg.Worker.Grace, "worker-grace", cfg.Worker.Grace, "how long a running job may go on after SIGTERM")
+	cmd.Flags().StringVar(&cfg.Worker.Name, "worker-name", cfg.Worker.Name, "name of the worker in lists and logs (default: host and process)")
+	cmd.Flags().Lookup("worker-name").DefValue = ""
+	cmd.Flags().IntVar(&cfg.Worker.Batch, "batch", cfg.Worker.Batch, "pictures of several jobs run together: 1 for none, 0 for as many as measurements say that it pays")
+	cmd.Flags().DurationVar(&cfg.Worker.BatchWait, "batch-wait", cfg.Worker.BatchWait, "how long a batch waits for company where there was some a moment ago")
 }
 
 // fillFlags gives every flag that was not set on the command line its value
@@ -222,6 +231,8 @@ func (c *Config) checkService() error {
 		v    int64
 	}{
 		{"max-queued", int64(c.Queue.MaxQueued)}, {"lease", int64(c.Queue.Lease)}, {"max-attempts", int64(c.Queue.MaxAttempts)},
+		{"max-queued-bytes", c.Queue.MaxBytes}, {"retry-backoff", int64(c.Queue.Backoff)}, {"max-run", int64(c.Queue.MaxRun)}, {"dead-ttl", int64(c.Queue.DeadTTL)},
+		{"redis-replicas", int64(c.Queue.Replicas)}, {"batch", int64(c.Worker.Batch)}, {"batch-wait", int64(c.Worker.BatchWait)},
 		{"result-ttl", int64(c.Queue.ResultTTL)}, {"max-body", c.HTTP.Body}, {"max-prompts", int64(c.HTTP.Prompts)}, {"grace", int64(c.HTTP.Grace)}, {"worker-grace", int64(c.Worker.Grace)},
 		{"ready-depth", int64(c.HTTP.ReadyDepth)}, {"drain-delay", int64(c.HTTP.DrainDelay)},
 	} {

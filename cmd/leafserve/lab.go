@@ -12,11 +12,12 @@ import (
 
 // attack answers POST /attack.
 func (s *service) attack(ctx context.Context, r httpapi.AttackRequest) (leafserve.AttackResult, error) {
-	encoders, err := s.encoders()
+	model := s.models.named(r.Model)
+	encoders, err := model.encoders()
 	if err != nil {
 		return leafserve.AttackResult{}, err
 	}
-	found, err := encoders.Attack(ctx, []string{r.Prompt}, r.Attack, s.folder.Info.Encoders)
+	found, err := encoders.Attack(ctx, []string{r.Prompt}, r.Attack, model.Info.Encoders)
 	if err != nil {
 		return leafserve.AttackResult{}, err
 	}
@@ -25,10 +26,11 @@ func (s *service) attack(ctx context.Context, r httpapi.AttackRequest) (leafserv
 
 // invert answers POST /invert.
 func (s *service) invert(ctx context.Context, r httpapi.InvertRequest) (httpapi.Inversion, error) {
-	if _, err := s.encoders(); err != nil { // there are inverters from then on
+	model := s.models.named(r.Model)
+	if _, err := model.encoders(); err != nil { // there are inverters from then on
 		return httpapi.Inversion{}, err
 	}
-	return reconstruct(ctx, s.inverters.Load(), r, nil)
+	return reconstruct(ctx, model.inverters.Load(), r, nil)
 }
 
 // reconstruct finds a text for an embedding, or for that of a text.

@@ -26,15 +26,16 @@ func (s *service) search(ctx context.Context, r httpapi.SearchRequest) ([]httpap
 
 // find asks the index. Only a text needs the encoders.
 func (s *service) find(ctx context.Context, r httpapi.SearchRequest) ([]gallery.Hit, error) {
+	model := s.models.named(r.Model)
 	switch {
 	case r.Like != "":
 		return s.index.Like(ctx, r.Like, r.K)
 	case r.Text == "":
 		return s.index.Newest(ctx, r.K)
-	case s.space == "":
+	case model.space == "":
 		return nil, leafserve.InvalidField("q", "model %s has no CLIP beside it, so its pictures cannot be searched by text: leave q out for the newest", r.Model)
 	}
-	encoders, err := s.encoders()
+	encoders, err := model.encoders()
 	if err != nil {
 		return nil, err
 	}
@@ -42,5 +43,5 @@ func (s *service) find(ctx context.Context, r httpapi.SearchRequest) ([]gallery.
 	if err != nil {
 		return nil, err
 	}
-	return s.index.Search(ctx, s.space, query, r.K)
+	return s.index.Search(ctx, model.space, query, r.K)
 }

@@ -3,12 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,6 +55,7 @@ func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
 		return s.run(cmd.Context())
 	}}
 	modelFlags(cmd, cfg)
+	cmd.Flags().Lookup("model").Usage += "; several with commas, the first is the default"
 	runtimeFlags(cmd, cfg)
 	queueFlags(cmd, cfg)
 	storeFlags(cmd, cfg)
@@ -75,22 +74,15 @@ type service struct {
 	roles  roles
 	log    *slog.Logger
 	out    io.Writer
-	folder *pipeline.Folder
-	space  string                            // of the model's CLIP, "" for none
-	index  *gallery.Index                    // of the stored pictures
-	keys   *keys.Ring                        // of the HTTP side
-	loaded atomic.Pointer[pipeline.Encoders] // nil until the weights are there
-
-	inverters atomic.Pointer[pipeline.Inverters] // stored before loaded
+	models modelSet
+	index  *gallery.Index // of the stored pictures
+	keys   *keys.Ring     // of the HTTP side
 }
 
 // run serves until ctx ends. It listens before the weights are loaded, so that
 // probes are answered and jobs are taken; GET /readyz tells the difference.
 func (s *service) run(ctx context.Context) (err error) {
-	if s.folder, err = s.cfg.describe(); err != nil {
-		return err
-	}
-	if s.space, err = s.folder.Space(); err != nil {
+	if s.models, err = s.cfg.describeAll(); err != nil {
 		return err
 	}
 	pictures, err := s.cfg.openStore(ctx, s.roles)
@@ -141,12 +133,12 @@ func (s *service) server(q *queue.Queue, pictures gallery.Store) (*httpapi.Serve
 		return nil, err
 	}
 	return httpapi.New(httpapi.Config{
-		Jobs:           q,
+		Jobs:           jobs{q},
 		Pictures:       pictures,
 		Who:            s.keys.Client,
-		Models:         []leafserve.ModelInfo{s.folder.Info},
-		Resolve:        s.folder.Resolve,
-		ResolveCompare: s.folder.ResolveCompare,
+		Models:         s.models.infos(),
+		Resolve:        s.models.resolve,
+		ResolveCompare: s.models.resolveCompare,
 		CompareCost:    pipeline.TextsRead,
 		Encode:         s.encode,
 		ResolveAttack:  attack.Resolve,
@@ -155,7 +147,7 @@ func (s *service) server(q *queue.Queue, pictures gallery.Store) (*httpapi.Serve
 		Invert:         s.invert,
 		Search:         s.search,
 		Page:           web.Files(),
-		Ready:          []httpapi.Check{{Name: "model", Run: func(context.Context) error { _, err := s.encoders(); return err }}},
+		Ready:          []httpapi.Check{{Name: "model", Run: s.models.ready}},
 		Log:            s.log,
 		Hosts:          s.cfg.HTTP.Hosts,
 		Limits:         s.cfg.HTTP.Limits,
@@ -166,17 +158,9 @@ func (s *service) server(q *queue.Queue, pictures gallery.Store) (*httpapi.Serve
 	})
 }
 
-// encoders gives the text encoders once they are loaded.
-func (s *service) encoders() (pipeline.Encoders, error) {
-	if e := s.loaded.Load(); e != nil {
-		return *e, nil
-	}
-	return nil, &leafserve.Error{Kind: leafserve.Unavailable, RetryAfter: time.Second, Err: errors.New("the model is still being loaded: try again in a moment")}
-}
-
 // encode answers POST /encode.
 func (s *service) encode(ctx context.Context, r httpapi.EncodeRequest) (map[string]tensor.Tensor, error) {
-	encoders, err := s.encoders()
+	encoders, err := s.models.named(r.Model).encoders()
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +171,6 @@ func (s *service) encode(ctx context.Context, r httpapi.EncodeRequest) (map[stri
 // until ctx ends. An API alone needs the text encoders only. The weights are not
 // freed: requests that are still being answered read them, and then the process ends.
 func (s *service) work(ctx context.Context, q *queue.Queue, pictures gallery.Store, listener net.Listener) error {
-	start := time.Now()
 	rt, err := s.cfg.openRuntime()
 	if err != nil {
 		return err
@@ -195,26 +178,21 @@ func (s *service) work(ctx context.Context, q *queue.Queue, pictures gallery.Sto
 	if rt.Fallback != nil {
 		s.log.Info("running on the CPU", "reason", rt.Fallback)
 	}
-	var model *pipeline.Model
-	var encoders pipeline.Encoders
-	if s.roles.worker {
-		if model, err = pipeline.Load(rt, s.folder); err != nil {
+	loaded := crew{}
+	for _, m := range s.models {
+		start := time.Now()
+		if loaded[m.Info.Name], err = m.load(rt, s.roles.worker); err != nil {
 			return err
 		}
-		encoders = model.Encoders
-	} else {
-		if encoders, err = pipeline.LoadEncoders(rt, s.folder); err != nil {
-			return err
-		}
+		s.log.Info("model loaded", "model", m.Info.Name, "provider", rt.Provider, "threads", rt.Threads, "ms", time.Since(start).Milliseconds())
 	}
-	s.inverters.Store(pipeline.NewInverters(rt, s.folder))
-	s.loaded.Store(&encoders)
-	s.log.Info("model loaded", "model", s.folder.Info.Name, "provider", rt.Provider, "threads", rt.Threads, "ms", time.Since(start).Milliseconds())
 	if listener != nil {
 		s.greet(listener.Addr())
 	}
 	if s.roles.worker {
-		return queue.NewWorker(q, model.Runner(pictures, s.index), s.cfg.Worker).Run(ctx)
+		worker := s.cfg.Worker
+		worker.Models, worker.Room = s.models.names(), loaded.room
+		return queue.NewWorker(q, loaded.runner(pictures, s.index), worker).Run(ctx)
 	}
 	<-ctx.Done()
 	return nil
