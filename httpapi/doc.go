@@ -16,6 +16,7 @@
 //	POST   /invert               invert.go     a text from its embedding
 //	GET    /v1/models[/{id}]     models.go     what can be asked for
 //	GET    /healthz, /readyz     health.go     probes
+//	GET    /metrics              health.go     what Prometheus scrapes
 //	GET    /                     page.go       the web page
 //
 // What a client may rely on:

@@ -58,7 +58,7 @@ func (s *Server) handleError(err error, c echo.Context) {
 	out := describe(err, c)
 	id := c.Response().Header().Get(echo.HeaderXRequestID)
 	if out.status == http.StatusInternalServerError {
-		s.cfg.Log.Error("internal error", "err", err, "route", c.Path(), "request", id)
+		s.cfg.Log.ErrorContext(c.Request().Context(), "internal error", "err", err, "route", c.Path(), "request", id)
 	}
 	if c.Response().Committed {
 		return // an event stream that broke: its client misses done and comes again

@@ -79,6 +79,7 @@ func (s *Server) enqueue(c echo.Context, o order) (leafserve.Job, error) {
 		IdempotencyKey: o.key,
 		Client:         clientOf(c),
 		RequestID:      c.Response().Header().Get(echo.HeaderXRequestID),
+		Trace:          traceparent(c.Request().Context()),
 	})
 	if err != nil {
 		refund()
@@ -93,7 +94,7 @@ func (s *Server) chargeOrder(c echo.Context, o order) (refund func(), err error)
 	if o.cost == nil {
 		return free, nil
 	}
-	seen, err := s.cfg.Jobs.Seen(c.Request().Context(), o.key)
+	seen, err := s.cfg.Jobs.Seen(c.Request().Context(), clientOf(c).Name, o.key)
 	if err != nil || seen {
 		return free, err
 	}

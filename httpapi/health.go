@@ -13,6 +13,28 @@ import (
 // readyTimeout bounds all checks of one GET /readyz.
 const readyTimeout = 2 * time.Second
 
+// probes are the routes that machines ask every few seconds, without a key.
+var probes = []string{"/healthz", "/readyz", "/metrics"}
+
+func (s *Server) probeRoutes() {
+	readable := []string{http.MethodGet, http.MethodHead}
+	s.echo.Match(readable, "/healthz", s.healthz)
+	s.echo.Match(readable, "/readyz", s.readyz)
+	if s.cfg.Metrics != nil {
+		s.echo.Match(readable, "/metrics", echo.WrapHandler(s.cfg.Metrics))
+	}
+}
+
+// NewProbes makes a server that answers GET /healthz, /readyz and /metrics and
+// nothing else, for a process that only works. Of cfg it takes Jobs, which is
+// pinged, Ready, Metrics, Hosts and Log.
+func NewProbes(cfg Config) *Server {
+	s := newServer(Config{Jobs: cfg.Jobs, Ready: cfg.Ready, Metrics: cfg.Metrics, Hosts: cfg.Hosts, Log: cfg.Log})
+	s.echo.Use(s.identify, s.recoverPanics, s.checkHost)
+	s.probeRoutes()
+	return s
+}
+
 // healthz says that the process answers, nothing more.
 func (s *Server) healthz(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string]string{"status": "ok"})

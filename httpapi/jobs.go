@@ -35,8 +35,11 @@ func (s *Server) listJobs(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	state := leafserve.State(c.QueryParam("state"))
-	jobs, next, err := s.cfg.Jobs.List(c.Request().Context(), state, limit, c.QueryParam("cursor"))
+	query := leafserve.ListQuery{State: leafserve.State(c.QueryParam("state")), Limit: limit, Cursor: c.QueryParam("cursor")}
+	if !seesAll(c) {
+		query.Client = clientOf(c).Name
+	}
+	jobs, next, err := s.cfg.Jobs.List(c.Request().Context(), query)
 	if err != nil {
 		return err
 	}

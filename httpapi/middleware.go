@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -57,7 +58,11 @@ func (s *Server) logRequests(next echo.HandlerFunc) echo.HandlerFunc {
 			c.Error(err)
 		}
 		header := c.Response().Header()
-		s.cfg.Log.LogAttrs(c.Request().Context(), slog.LevelInfo, "request",
+		level := slog.LevelInfo
+		if slices.Contains(probes, c.Path()) {
+			level = slog.LevelDebug // they come every few seconds
+		}
+		s.cfg.Log.LogAttrs(c.Request().Context(), level, "request",
 			slog.String("method", c.Request().Method),
 			slog.String("route", c.Path()),
 			slog.Int("status", c.Response().Status),
@@ -79,7 +84,7 @@ func (s *Server) recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
 				panic(p) // net/http's own way to drop a connection
 			default:
 				err = leafserve.Errorf(leafserve.Internal, "panic: %v", p)
-				s.cfg.Log.Error("panic", "value", fmt.Sprint(p), "stack", string(debug.Stack()),
+				s.cfg.Log.ErrorContext(c.Request().Context(), "panic", "value", fmt.Sprint(p), "stack", string(debug.Stack()),
 					"request", c.Response().Header().Get(echo.HeaderXRequestID))
 			}
 		}()

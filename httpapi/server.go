@@ -26,14 +26,14 @@ type Jobs interface {
 	// Enqueue stores a resolved request. A key seen before with the same
 	// request gives the job of then; "" is no key.
 	Enqueue(ctx context.Context, req leafserve.Request, sub leafserve.Submission) (leafserve.Job, error)
-	// Seen says whether Enqueue would find a job, of whatever request, by a key.
-	Seen(ctx context.Context, idempotencyKey string) (bool, error)
+	// Seen says whether Enqueue would find a job, of whatever request, by a client's key.
+	Seen(ctx context.Context, client, idempotencyKey string) (bool, error)
 	// Job gives a job as it stands.
 	Job(ctx context.Context, id string) (leafserve.Job, error)
 	// List gives jobs, newest first, and the cursor of the next page, "" at the
 	// end. state "" means all. Invalid for an unknown state or cursor and for a
 	// limit that is too small or too large.
-	List(ctx context.Context, state leafserve.State, limit int, cursor string) (jobs []leafserve.Job, next string, err error)
+	List(ctx context.Context, q leafserve.ListQuery) (jobs []leafserve.Job, next string, err error)
 	// Cancel asks a job to stop; one that has ended stays as it is.
 	Cancel(ctx context.Context, id string) (leafserve.Job, error)
 	// Events yields the job's events after the one with id after ("" from the
@@ -94,6 +94,9 @@ type Config struct {
 	Ready []Check      // besides the queue's Ping
 	Log   *slog.Logger // nil for slog.Default()
 
+	Metrics http.Handler          // answers GET /metrics, to everybody; nil for no such route
+	Around  []echo.MiddlewareFunc // goes around each request, the first outermost: it sees the route and, afterwards, the status
+
 	Hosts       []string      // names, lower case, that requests over loopback may use besides addresses and localhost
 	Limits      Limits        // of the routes that compute while the client waits
 	ReadyDepth  int           // jobs that wait, from which on GET /readyz says no; 0 for any number
@@ -151,18 +154,26 @@ func New(cfg Config) (*Server, error) {
 	if len(cfg.Models) == 0 {
 		return nil, errors.New("no model to serve: Config.Models is empty")
 	}
-	allowance, err := newAllowance(cfg.Limits)
-	if err != nil {
+	s := newServer(cfg)
+	var err error
+	if s.allowance, err = newAllowance(cfg.Limits); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg.orDefault(), echo: echo.New(), allowance: allowance, public: map[string]bool{}}
+	s.echo.Use(s.identify)
+	s.echo.Use(s.cfg.Around...)
+	s.echo.Use(s.logRequests, s.recoverPanics, s.checkHost, s.authenticate)
+	s.routes()
+	return s, s.pageRoutes()
+}
+
+// newServer makes a server without routes.
+func newServer(cfg Config) *Server {
+	s := &Server{cfg: cfg.orDefault(), echo: echo.New(), public: map[string]bool{}}
 	s.echo.IPExtractor = echo.ExtractIPDirect() // headers that name another address can be forged
 	s.stopping, s.endStreams = context.WithCancel(context.Background())
 	s.overdue, s.endWaits = context.WithCancel(context.Background())
 	s.echo.HTTPErrorHandler = s.handleError
-	s.echo.Use(s.identify, s.logRequests, s.recoverPanics, s.checkHost, s.authenticate)
-	s.routes()
-	return s, s.pageRoutes()
+	return s
 }
 
 func (s *Server) routes() {
@@ -184,12 +195,11 @@ func (s *Server) routes() {
 	}
 	e.GET("/v1/models", s.listModels)
 	e.GET("/v1/models/:name", s.getModel)
-	e.Match(readable, "/healthz", s.healthz)
-	e.Match(readable, "/readyz", s.readyz)
+	s.probeRoutes()
 	if s.cfg.Operator != nil {
 		s.operatorRoutes()
 	}
-	for _, route := range []string{"/healthz", "/readyz", "/images/:name", "/reports/:name"} {
+	for _, route := range append([]string{"/images/:name", "/reports/:name"}, probes...) {
 		s.public[route] = true
 	}
 }
