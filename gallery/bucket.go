@@ -32,6 +32,8 @@ const (
 	// requestLimit bounds a request with its retries, of which AWS's library makes
 	// two; a picture of a megabyte takes a second over a line of 8 Mbit/s.
 	requestLimit = 20 * time.Second
+	// checksums is a parameter of an s3 URL.
+	checksums = "response_checksum_validation"
 	// atOnce is how many requests a call that needs many has under way.
 	atOnce = 16
 	// clockKey is an object that says what time it is at the store.
@@ -43,17 +45,17 @@ func openMemory() *Bucket { return &Bucket{blobs: memblob.OpenBucket(nil), limit
 
 // openS3 opens an s3 URL and tries it.
 func openS3(ctx context.Context, u *url.URL) (*Bucket, error) {
-	address := url.URL{Scheme: u.Scheme, Host: u.Host, RawQuery: u.RawQuery}
+	query := u.Query()
+	if !query.Has(checksums) {
+		query.Set(checksums, "when_required") // else AWS's library warns of each response without one
+	}
+	address := url.URL{Scheme: u.Scheme, Host: u.Host, RawQuery: query.Encode()}
 	blobs, err := new(s3blob.URLOpener).OpenBucketURL(ctx, &address)
 	if err != nil {
 		return nil, leafserve.InvalidField("store", "the store's URL: %w", err)
 	}
-	var client *s3.Client
-	if blobs.As(&client) && client.Options().Region == "" {
-		return nil, leafserve.InvalidField("store", "the store has no region: add region=us-east-1 (or where the bucket is) to its URL")
-	}
-	if _, err := client.Options().Credentials.Retrieve(ctx); err != nil {
-		return nil, unavailable("use the picture store", "there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+	if err := checkClient(ctx, blobs); err != nil {
+		return nil, err
 	}
 	prefix := strings.TrimPrefix(strings.TrimSuffix(u.Path, "/")+"/"+Place+"/", "/")
 	b := &Bucket{blobs: blob.PrefixedBucket(blobs, prefix), limit: requestLimit}
@@ -61,6 +63,20 @@ func openS3(ctx context.Context, u *url.URL) (*Bucket, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// checkClient finds what is missing before AWS's library says it in its words.
+func checkClient(ctx context.Context, blobs *blob.Bucket) error {
+	var client *s3.Client
+	if !blobs.As(&client) || client.Options().Region == "" {
+		return leafserve.InvalidField("store", "the store has no region: add region=us-east-1 (or where the bucket is) to its URL")
+	}
+	ctx, stop := context.WithTimeout(ctx, requestLimit) // a machine's role is asked for over the network
+	defer stop()
+	if _, err := client.Options().Credentials.Retrieve(ctx); err != nil {
+		return unavailable("use the picture store", "there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+	}
+	return nil
 }
 
 // request makes one request that may take the limit. It is about the object

@@ -58,7 +58,7 @@ func (p *parts) add(ctx context.Context, lines []byte) error {
 // refresh reads the parts that are new. It lists again when one of them went
 // meanwhile: another process joined it to others.
 func (p *parts) refresh(ctx context.Context, x *Index) (err error) {
-	const rounds = 5 // a prune ends between two of them, and the next is minutes away
+	const rounds = 32 // each needs another prune, of which there is one in minutes
 	for range rounds {
 		var listed []string
 		var fresh map[string][]*Entry

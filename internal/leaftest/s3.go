@@ -19,17 +19,18 @@ type S3 struct {
 
 	ahead  atomic.Int64 // of our clock, as time.Duration
 	broken atomic.Pointer[http.HandlerFunc]
+	watch  atomic.Pointer[func(*http.Request)]
 }
 
 // S3Bucket is the bucket that a new S3 has.
 const S3Bucket = "pictures"
 
 // NewS3 starts one that ends with the test, and sets the environment in which
-// clients and other processes find its keys. They try each request once.
+// clients and other processes find its keys.
 func NewS3(t testing.TB) *S3 {
 	t.Helper()
 	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_MAX_ATTEMPTS": "1",
+		"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret",
 		"AWS_CONFIG_FILE": "none", "AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_REGION": "", "AWS_PROFILE": "",
 	} {
 		t.Setenv(name, value)
@@ -42,6 +43,9 @@ func NewS3(t testing.TB) *S3 {
 	}
 	healthy := gofakes3.New(s.Objects, gofakes3.WithTimeSource(clock), gofakes3.WithTimeSkewLimit(0)).Server()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if watch := s.watch.Load(); watch != nil {
+			(*watch)(r)
+		}
 		if broken := s.broken.Load(); broken != nil {
 			(*broken)(w, r)
 			return
@@ -53,9 +57,10 @@ func NewS3(t testing.TB) *S3 {
 	return s
 }
 
-// URL is the store's address as --store takes it.
+// URL is the store's address as --store takes it. Its last parameter keeps
+// clients from trying a request again.
 func (s *S3) URL() string {
-	return "s3://" + S3Bucket + "/some/place?region=us-east-1&use_path_style=true&endpoint=http://" + s.Host
+	return "s3://" + S3Bucket + "/some/place?region=us-east-1&use_path_style=true&endpoint=http://" + s.Host + "&rate_limiter_capacity=1"
 }
 
 // Break has all requests answered by handle; nil mends it.
@@ -65,6 +70,15 @@ func (s *S3) Break(handle http.HandlerFunc) {
 		return
 	}
 	s.broken.Store(&handle)
+}
+
+// Watch has look called before each request is answered; nil ends that.
+func (s *S3) Watch(look func(*http.Request)) {
+	if look == nil {
+		s.watch.Store(nil)
+		return
+	}
+	s.watch.Store(&look)
 }
 
 // Fail breaks it with one of S3's errors.
