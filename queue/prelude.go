@@ -191,4 +191,3 @@ end
 `
 
 func script(body string) *redis.Script { return redis.NewScript(prelude + body) }
-

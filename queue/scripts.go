@@ -252,4 +252,3 @@ for _, id in ipairs(redis.call('ZRANGE', mates .. batch, 0, 4 * room)) do
 end
 return taken
 `)
-
