@@ -46,8 +46,8 @@ func (q *Queue) claim(ctx context.Context, worker string, models []string) (offe
 		return offer{}, q.away(ctx, "claim", err)
 	}
 	if reply[0] == "none" {
-		wait, _ := strconv.ParseFloat(reply[1].(string), 64)
-		return offer{next: time.Duration(wait) * time.Millisecond}, nil
+		wait, _ := strconv.ParseInt(reply[1].(string), 10, 64) // "" is none
+		return offer{next: time.Duration(wait) * time.Microsecond}, nil
 	}
 	c, err := newClaim(reply[1].([]any))
 	return offer{claim: c, company: int(reply[2].(int64)), idle: int(reply[3].(int64))}, err

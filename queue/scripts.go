@@ -120,7 +120,7 @@ end
 //	ARGV[11…] models that it can run
 //
 // Returns {"job", as start, jobs that may run together with it, other workers
-// that seem idle}, or {"none", milliseconds to the next delayed job or ""}. The
+// that seem idle}, or {"none", microseconds to the next delayed job or ""}. The
 // fence is larger at each claim of a job: all later calls must show it.
 var claimScript = script(`
 local worker, lease, most, gaveUp, canceled, late = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
@@ -225,7 +225,7 @@ if not redis.call('HGET', stats, 'paused') then
   end
 end
 local next = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')[2]
-return {'none', next and whole(math.max(0, (tonumber(next) - now) / 1000)) or ''}
+return {'none', next and whole(math.max(1, tonumber(next) - now)) or ''}
 `)
 
 // joinScript gives a worker more jobs for the batch of one that it has. They

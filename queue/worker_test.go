@@ -74,11 +74,11 @@ func testCancelDead(t *testing.T, b *rig) {
 func testDeadWorker(t *testing.T, b *rig) {
 	dead, next := b.enqueue(t, "dead"), b.enqueue(t, "next")
 	b.step(t, b.claimed(t), 3) // and dies
-	b.age(t, b.cfg.Lease-time.Second)
+	b.age(t, b.cfg.Lease/2)
 	if got := b.claimed(t).job.ID; got != next.ID {
 		t.Fatalf("claimed %s before the lease ran out, want %s", got, next.ID)
 	}
-	b.age(t, 2*time.Second)
+	b.age(t, b.cfg.Lease*5/8)
 	b.work(t, WorkerConfig{}, instantly)
 	if job := b.done(t, dead.ID); job.State != leafserve.StateSucceeded || job.Progress.Step != 0 {
 		t.Errorf("done = %+v, want succeeded and the dead worker's step forgotten", job)
