@@ -80,6 +80,14 @@ func (f *Folder) projection() (*weights.Entry, error) {
 	return nil, nil
 }
 
+// Cache gives the cache of embeddings, which all share.
+func (e Encoders) Cache() *textenc.Cache {
+	for _, enc := range e {
+		return enc.Cache()
+	}
+	return nil
+}
+
 // Close frees all encoders; no call may be running.
 func (e Encoders) Close() error {
 	var errs []error

@@ -11,9 +11,9 @@ import (
 type Cache struct {
 	mu       sync.Mutex
 	capacity int
-	size     int
 	order    *list.List // of *cached, newest first
 	entries  map[string]*list.Element
+	stats    CacheStats
 }
 
 type cached struct {
@@ -25,6 +25,22 @@ type cached struct {
 // not kept.
 func NewCache(capacity int) *Cache {
 	return &Cache{capacity: capacity, order: list.New(), entries: map[string]*list.Element{}}
+}
+
+// CacheStats is how a cache has done since it was made.
+type CacheStats struct {
+	Hits, Misses uint64 // texts that were found, and that were not
+	Bytes        int    // kept now
+}
+
+// Stats tells how the cache has done.
+func (c *Cache) Stats() CacheStats {
+	if c == nil {
+		return CacheStats{}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats
 }
 
 func (c cached) bytes() int {
@@ -40,8 +56,10 @@ func (c *Cache) get(key string) (Embedding, bool) {
 	defer c.mu.Unlock()
 	el, ok := c.entries[key]
 	if !ok {
+		c.stats.Misses++
 		return Embedding{}, false
 	}
+	c.stats.Hits++
 	c.order.MoveToFront(el)
 	return el.Value.(*cached).value, true
 }
@@ -57,10 +75,10 @@ func (c *Cache) put(key string, value Embedding) {
 		return
 	}
 	c.entries[key] = c.order.PushFront(entry)
-	c.size += entry.bytes()
-	for c.size > c.capacity {
+	c.stats.Bytes += entry.bytes()
+	for c.stats.Bytes > c.capacity {
 		oldest := c.order.Remove(c.order.Back()).(*cached)
 		delete(c.entries, oldest.key)
-		c.size -= oldest.bytes()
+		c.stats.Bytes -= oldest.bytes()
 	}
 }

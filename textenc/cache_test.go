@@ -60,8 +60,8 @@ func TestCacheEvicts(t *testing.T) {
 				}
 				c.put(step[:1], embedding(n, float32(i)))
 			}
-			if got := holds(c); got != tc.want || c.size != tc.size || c.order.Len() != len(tc.want) {
-				t.Errorf("cache holds %q, %d bytes, %d in order, want %q, %d bytes", got, c.size, c.order.Len(), tc.want, tc.size)
+			if got := holds(c); got != tc.want || c.Stats().Bytes != tc.size || c.order.Len() != len(tc.want) {
+				t.Errorf("cache holds %q, %d bytes, %d in order, want %q, %d bytes", got, c.Stats().Bytes, c.order.Len(), tc.want, tc.size)
 			}
 		})
 	}
@@ -75,8 +75,8 @@ func TestCacheGivesWhatWasPut(t *testing.T) {
 	if !ok || got.Hidden.Data[3] != 1 || got.Pooled.Data[2] != 2 || got.Projected.Data[1] != 3 {
 		t.Errorf("get = %v, %v", got, ok)
 	}
-	if want := 1 + 4*(4+3+2); c.size != want {
-		t.Errorf("size = %d, want %d: all parts count", c.size, want)
+	if want := 1 + 4*(4+3+2); c.Stats().Bytes != want {
+		t.Errorf("size = %d, want %d: all parts count", c.Stats().Bytes, want)
 	}
 	if _, ok := c.get("other"); ok {
 		t.Error("get gives a key that was never put")
@@ -107,7 +107,21 @@ func TestCacheIsSafe(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if c.size > 500 || len(c.entries) != c.order.Len() {
-		t.Errorf("%d bytes, %d entries, %d in order", c.size, len(c.entries), c.order.Len())
+	if c.Stats().Bytes > 500 || len(c.entries) != c.order.Len() {
+		t.Errorf("%d bytes, %d entries, %d in order", c.Stats().Bytes, len(c.entries), c.order.Len())
+	}
+}
+
+func TestCacheStats(t *testing.T) {
+	c := NewCache(1000)
+	c.get("a")
+	c.put("a", embedding(10, 1))
+	c.get("a")
+	c.get("a")
+	if got, want := c.Stats(), (CacheStats{Hits: 2, Misses: 1, Bytes: 41}); got != want {
+		t.Errorf("Stats() = %+v, want %+v", got, want)
+	}
+	if got := (*Cache)(nil).Stats(); got != (CacheStats{}) {
+		t.Errorf("Stats() of no cache = %+v", got)
 	}
 }

@@ -136,6 +136,9 @@ func (e *Encoder) Tokenize(text string) Prompt {
 	return Prompt{enc.Tokens, ids, truncated}
 }
 
+// Cache gives the cache that the encoder was loaded with; nil for none.
+func (e *Encoder) Cache() *Cache { return e.cache }
+
 // Encode gives the embedding of each prompt; those not in the cache are run as
 // one batch. skip leaves out that many layers at the end (clip_skip, 0…Layers−1):
 // the final layer norm follows, as StableDiffusionPipeline does it, and Pooled is
