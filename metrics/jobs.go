@@ -55,15 +55,15 @@ func (m *Metrics) Ended(a Attempt) {
 	}
 	j.ended.WithLabelValues(model, kind, string(a.Job.State), string(a.Reason)).Inc()
 	if a.Job.State == leafserve.StateSucceeded {
-		j.succeeded(a.Job)
+		j.succeeded(a.Job, a.Ran)
 	}
 }
 
 // succeeded takes the parts of a job's time. The steps of a comparison count
 // texts that were read, too, so that its denoising has no time of one step.
-func (j jobs) succeeded(job leafserve.Job) {
+func (j jobs) succeeded(job leafserve.Job, ran time.Duration) {
 	model, t := job.Request.Model, job.Timings
-	j.total.WithLabelValues(model, job.Kind).Observe(t.TotalMS / 1000)
+	j.total.WithLabelValues(model, job.Kind).Observe(t.QueuedMS/1000 + ran.Seconds())
 	j.encode.WithLabelValues(model).Observe(t.EncodeMS / 1000)
 	j.decode.WithLabelValues(model).Observe(t.DecodeMS / 1000)
 	if steps := job.Progress.Steps; job.Kind == "generate" && steps > 0 {

@@ -18,14 +18,15 @@ type Metrics struct {
 	registry *prometheus.Registry
 	jobs     jobs
 	http     exchanges
+	weights  *prometheus.GaugeVec
 }
 
 // New makes the registry of a program of that version.
 func New(version string) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), jobs: newJobs(), http: newExchanges()}
+	m := &Metrics{registry: prometheus.NewRegistry(), jobs: newJobs(), http: newExchanges(), weights: newWeights()}
 	build := gauge("build_info", "Always 1; the labels say what is running.", "version", "goversion")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(build, m.weights, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.jobs.all()...)
 	m.registry.MustRegister(m.http.all()...)
 	return m

@@ -95,7 +95,7 @@ func job(state leafserve.State) leafserve.Job {
 func made() leafserve.Job {
 	j := job(leafserve.StateSucceeded)
 	j.Progress = leafserve.Progress{Step: 20, Steps: 20}
-	j.Timings = leafserve.Timings{EncodeMS: 8, DenoiseMS: 500, DecodeMS: 250, TotalMS: 2000}
+	j.Timings = leafserve.Timings{QueuedMS: 250, EncodeMS: 8, DenoiseMS: 500, DecodeMS: 250}
 	return j
 }
 
@@ -112,8 +112,9 @@ func stats() leafserve.QueueStats {
 func full() *metrics.Metrics {
 	m := metrics.New("1.2.3")
 	m.WatchQueue(func(context.Context) (leafserve.QueueStats, error) { return stats(), nil })
-	m.WatchCache(func() metrics.Cache { return metrics.Cache{Hits: 3, Misses: 2, Bytes: 100} })
-	m.Loaded("tiny", map[string]int64{"unet": 4000, "vae": 300})
+	for i, model := range []string{"tiny", "big"} {
+		m.Loaded(model, map[string]int64{"unet": 4000, "vae": 300}, func() metrics.Cache { return metrics.Cache{Hits: 3, Misses: uint64(i), Bytes: 100} })
+	}
 	m.Ended(metrics.Attempt{Job: made(), Batch: 4, Waited: time.Second, Ran: 3 * time.Second})
 	m.Ended(metrics.Attempt{Job: job(leafserve.StateQueued), Reason: leafserve.Unavailable, Batch: 1})
 	ask(m, "GET", "/jobs/1", nil)
@@ -155,7 +156,7 @@ func TestEnded(t *testing.T) {
 			"leafserve_job_batch_pictures_sum{model=tiny}":                                 4,
 			"leafserve_job_queue_wait_seconds_sum{model=tiny}":                             .25,
 			"leafserve_job_run_seconds_sum{kind=generate,model=tiny}":                      3,
-			"leafserve_job_duration_seconds_sum{kind=generate,model=tiny}":                 2,
+			"leafserve_job_duration_seconds_sum{kind=generate,model=tiny}":                 3.25,
 			"leafserve_job_encode_seconds_sum{model=tiny}":                                 .008,
 			"leafserve_job_denoise_step_seconds_sum{model=tiny}":                           .025,
 			"leafserve_job_decode_seconds_sum{model=tiny}":                                 .25,
@@ -234,9 +235,9 @@ func TestQueue(t *testing.T) {
 		"leafserve_queue_oldest_ready_seconds{model=tiny,priority=5}": 2.5,
 		"leafserve_queue_workers{model=tiny}":                         2,
 		"leafserve_queue_workers{model=big}":                          1,
-		"leafserve_encode_cache_hits_total":                           3,
-		"leafserve_encode_cache_misses_total":                         2,
-		"leafserve_encode_cache_bytes":                                100,
+		"leafserve_encode_cache_hits_total{model=big}":                3,
+		"leafserve_encode_cache_misses_total{model=big}":              1,
+		"leafserve_encode_cache_bytes{model=tiny}":                    100,
 		"leafserve_model_weight_bytes{model=tiny,part=unet}":          4000,
 	})
 }
