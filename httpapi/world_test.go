@@ -40,6 +40,7 @@ type world struct {
 	cut      func() // ends Redis
 	pictures *gallery.Folder
 	logs     *logSink
+	server   *httpapi.Server
 	stop     func() error // ends Serve and gives its error
 }
 
@@ -56,7 +57,7 @@ func start(t testing.TB, run leaftest.OneJob, tweak ...func(*httpapi.Config)) *w
 	w := &world{t: t, pictures: folder, logs: &logSink{changed: make(chan struct{})}}
 	w.startQueue(run)
 	cfg := httpapi.Config{
-		Jobs: w.queue, Pictures: folder, Models: []leafserve.ModelInfo{model}, Resolve: resolve, Encode: fakeEncode,
+		Jobs: w.queue, Operator: w.queue, Pictures: folder, Models: []leafserve.ModelInfo{model}, Resolve: resolve, Encode: fakeEncode,
 		Page: web.Files(), Log: slog.New(slog.NewJSONHandler(w.logs, nil)),
 		MaxBody: 1 << 20,
 	}
@@ -71,7 +72,7 @@ func start(t testing.TB, run leaftest.OneJob, tweak ...func(*httpapi.Config)) *w
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.url = "http://" + ln.Addr().String()
+	w.url, w.server = "http://"+ln.Addr().String(), srv
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ctx, ln) }()
@@ -99,7 +100,7 @@ func (w *world) startQueue(run leaftest.OneJob) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- queue.NewWorker(w.queue, leaftest.Solo(run), queue.WorkerConfig{Grace: time.Nanosecond}).Run(ctx)
+		ended <- queue.NewWorker(w.queue, leaftest.Solo(run), queue.WorkerConfig{Models: []string{model.Name}, Grace: time.Nanosecond}).Run(ctx)
 	}()
 	w.t.Cleanup(func() {
 		cancel()
@@ -181,6 +182,7 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
+	closes bool // the connection
 }
 
 // do sends a request; a body gets the content type of JSON. headers are "Name: value".
@@ -211,7 +213,7 @@ func (w *world) try(ctx context.Context, method, path, body string, headers ...s
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, data}, err
+	return reply{resp.StatusCode, resp.Header, data, resp.Close}, err
 }
 
 // goPost starts a POST /generate and gives its answer later.
