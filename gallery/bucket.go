@@ -25,13 +25,16 @@ import (
 // meanwhile, but not after a Seek.
 type Bucket struct {
 	blobs *blob.Bucket
-	limit time.Duration // of one request with its retries, and of one read
+	limit time.Duration // of one request with its retries, and of one Read
 }
 
 const (
 	// requestLimit bounds a request with its retries, of which AWS's library makes
-	// two; a picture of a megabyte takes a second over a line of 8 Mbit/s.
+	// two.
 	requestLimit = 20 * time.Second
+	// perByte is what a byte to be stored may take besides: a report of many
+	// pictures may have 50 MB, over a line of 2 Mbit/s.
+	perByte = 4 * time.Microsecond
 	// checksums is a parameter of an s3 URL.
 	checksums = "response_checksum_validation"
 	// atOnce is how many requests a call that needs many has under way.
@@ -97,7 +100,9 @@ func (b *Bucket) Put(ctx context.Context, name string, data []byte) error {
 
 // write stores an object.
 func (b *Bucket) write(ctx context.Context, what, key string, data []byte) error {
-	return b.request(ctx, what, "", func(ctx context.Context) error { return b.blobs.WriteAll(ctx, key, data, nil) })
+	limited, stop := context.WithTimeout(ctx, b.limit+time.Duration(len(data))*perByte)
+	defer stop()
+	return b.failure(ctx, what, "", b.blobs.WriteAll(limited, key, data, nil))
 }
 
 // Get opens the file name and tells when it was stored.
@@ -268,6 +273,6 @@ func (b *Bucket) failure(ctx context.Context, what, name string, err error) erro
 	case coded != nil && coded.ErrorCode() != "":
 		advice = fmt.Sprintf("the store says %s: its log says why", coded.ErrorCode())
 	}
-	slog.Warn("the picture store failed", "what", what, "err", err)
+	slog.Warn("the picture store failed", "what", what, "err", err.Error()) // %+v has lines of code in it
 	return unavailable(what, advice)
 }

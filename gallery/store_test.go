@@ -102,9 +102,10 @@ func TestStoreNames(t *testing.T) {
 	})
 }
 
-// TestStoreRanges reads here and there, as a range request does.
+// TestStoreRanges reads here and there, as a range request does, in a file that is
+// large enough for S3's clients to send it in parts.
 func TestStoreRanges(t *testing.T) {
-	const size = 3 << 20
+	const size = 20 << 20
 	data := bytes.Repeat([]byte("0123456789abcdef"), size/16)
 	eachStore(t, func(t *testing.T, s Store) {
 		mustPut(t, s, "large.png", string(data))
