@@ -26,6 +26,8 @@ func (c *Config) openRuntime() (*ort.Runtime, error) {
 		return nil, leafserve.InvalidField("provider", "provider %q is unknown, want one of: %s", cfg.Provider, strings.Join(ort.Providers, ", "))
 	case cfg.Threads < 0:
 		return nil, leafserve.InvalidField("threads", "--threads is %d, want 0 or more", cfg.Threads)
+	case cfg.Device < 0:
+		return nil, leafserve.InvalidField("device", "--device is %d, want the number of a GPU, from 0", cfg.Device)
 	}
 	lib, err := ort.FindLibrary(cfg.Library)
 	if err != nil {
@@ -119,7 +121,7 @@ func (redisLog) Printf(ctx context.Context, format string, args ...any) {
 func (c *Config) openQueue(ctx context.Context) (q *queue.Queue, close func(), err error) {
 	var client redis.UniversalClient
 	if c.HTTP.Redis == "" {
-		client, close, err = queue.Embedded()
+		client, close, err = c.openEmbedded(ctx)
 	} else {
 		client, err = queue.Connect(ctx, c.HTTP.Redis)
 		close = func() { client.Close() }

@@ -17,9 +17,11 @@ import (
 	"leafserve/gallery"
 	"leafserve/httpapi"
 	"leafserve/keys"
+	"leafserve/metrics"
 	"leafserve/pipeline"
 	"leafserve/queue"
 	"leafserve/tensor"
+	"leafserve/tracing"
 	"leafserve/web"
 )
 
@@ -52,6 +54,11 @@ func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
 		}
 		slog.SetDefault(log) // for the packages that log by themselves
 		s := &service{cfg: cfg, roles: r, log: log, out: cmd.OutOrStdout()}
+		end, err := s.observe()
+		if err != nil {
+			return err
+		}
+		defer end()
 		return s.run(cmd.Context())
 	}}
 	modelFlags(cmd, cfg)
@@ -59,8 +66,11 @@ func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
 	runtimeFlags(cmd, cfg)
 	queueFlags(cmd, cfg)
 	storeFlags(cmd, cfg)
+	observeFlags(cmd, cfg)
 	if r.http {
 		httpFlags(cmd, cfg)
+	} else {
+		opsFlag(cmd, cfg)
 	}
 	if r.worker {
 		workerFlags(cmd, cfg)
@@ -77,6 +87,9 @@ type service struct {
 	models modelSet
 	index  *gallery.Index // of the stored pictures
 	keys   *keys.Ring     // of the HTTP side
+
+	metrics *metrics.Metrics
+	tracer  *tracing.Tracer // nil for no traces
 }
 
 // run serves until ctx ends. It listens before the weights are loaded, so that
@@ -90,11 +103,11 @@ func (s *service) run(ctx context.Context) (err error) {
 		return err
 	}
 	s.index = pictures.Index()
-	var listener net.Listener
-	if s.roles.http {
-		if listener, err = net.Listen("tcp", s.cfg.HTTP.Addr); err != nil {
-			return leafserve.Errorf(leafserve.Unavailable, "cannot listen on %s: %w: choose another --addr", s.cfg.HTTP.Addr, err)
-		}
+	listener, err := s.listen()
+	if err != nil {
+		return err
+	}
+	if listener != nil {
 		defer listener.Close()
 	}
 	q, closeQueue, err := s.cfg.openQueue(ctx)
@@ -106,17 +119,38 @@ func (s *service) run(ctx context.Context) (err error) {
 	ctx, stop := later(ctx, s.cfg.HTTP.DrainDelay)
 	defer stop()
 	parts, ctx := errgroup.WithContext(ctx)
-	if s.roles.http {
+	probed, endProbes := context.WithCancel(context.WithoutCancel(ctx)) // as long as jobs run
+	defer endProbes()
+	switch {
+	case s.roles.http:
 		server, err := s.server(q, pictures)
 		if err != nil {
 			return err
 		}
 		context.AfterFunc(leaving, server.Leave)
 		parts.Go(func() error { return server.Serve(ctx, listener) })
+	case listener != nil:
+		parts.Go(func() error { return s.probe(probed, q, listener) })
 	}
-	parts.Go(func() error { return s.work(ctx, q, pictures, listener) })
+	parts.Go(func() error { defer endProbes(); return s.work(ctx, q, pictures, listener) })
 	parts.Go(func() error { return s.sweep(ctx, pictures) })
 	return parts.Wait()
+}
+
+// listen opens the address of the HTTP side, or of a worker's probes: none without one.
+func (s *service) listen() (net.Listener, error) {
+	addr, flag := s.cfg.HTTP.Addr, "addr"
+	if !s.roles.http {
+		addr, flag = s.cfg.Observe.Addr, "ops-addr"
+	}
+	if addr == "" && !s.roles.http {
+		return nil, nil
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, leafserve.Errorf(leafserve.Unavailable, "cannot listen on %s: %w: choose another --%s", addr, err, flag)
+	}
+	return ln, nil
 }
 
 // later gives a context that ends d after ctx does.
@@ -132,6 +166,7 @@ func (s *service) server(q *queue.Queue, pictures gallery.Store) (*httpapi.Serve
 	if s.keys, err = s.cfg.watchKeys(s.log); err != nil {
 		return nil, err
 	}
+	s.metrics.WatchQueue(q.Stats)
 	return httpapi.New(httpapi.Config{
 		Jobs:           jobs{q},
 		Pictures:       pictures,
@@ -149,6 +184,8 @@ func (s *service) server(q *queue.Queue, pictures gallery.Store) (*httpapi.Serve
 		Page:           web.Files(),
 		Ready:          []httpapi.Check{{Name: "model", Run: s.models.ready}},
 		Log:            s.log,
+		Metrics:        s.metrics.Handler(),
+		Around:         s.around(),
 		Hosts:          s.cfg.HTTP.Hosts,
 		Limits:         s.cfg.HTTP.Limits,
 		ReadyDepth:     cmp.Or(s.cfg.HTTP.ReadyDepth, s.cfg.Queue.MaxQueued, queue.DefaultConfig().MaxQueued),
@@ -184,15 +221,18 @@ func (s *service) work(ctx context.Context, q *queue.Queue, pictures gallery.Sto
 		if loaded[m.Info.Name], err = m.load(rt, s.roles.worker); err != nil {
 			return err
 		}
+		if err := s.countModel(m, *m.loaded.Load()); err != nil {
+			return err
+		}
 		s.log.Info("model loaded", "model", m.Info.Name, "provider", rt.Provider, "threads", rt.Threads, "ms", time.Since(start).Milliseconds())
 	}
-	if listener != nil {
+	if s.roles.http {
 		s.greet(listener.Addr())
 	}
 	if s.roles.worker {
 		worker := s.cfg.Worker
-		worker.Models, worker.Room = s.models.names(), loaded.room
-		return queue.NewWorker(q, loaded.runner(pictures, s.index), worker).Run(ctx)
+		worker.Models, worker.Room, worker.Observe = s.models.names(), loaded.room, s.countAttempt
+		return queue.NewWorker(q, s.traced(loaded.runner(pictures, s.index)), worker).Run(ctx)
 	}
 	<-ctx.Done()
 	return nil
@@ -214,7 +254,7 @@ leafserve is ready.
 		fmt.Fprintln(s.out, "  keys     requests need one: add -H 'Authorization: Bearer KEY'")
 	}
 	if s.cfg.HTTP.Redis == "" {
-		fmt.Fprintln(s.out, "  queue    in memory, gone when this process ends; --redis URL keeps it")
+		fmt.Fprintln(s.out, "  queue    in memory, kept when this process is stopped; --redis URL keeps it over a crash, too")
 	}
 }
 

@@ -512,3 +512,26 @@ func TestTerminateAnswers(t *testing.T) {
 		t.Errorf("exit status %d, want 0:\n%s", code, p.stderr)
 	}
 }
+
+// TestEmbeddedQueueIsKept: a stop in the middle of the work loses no job.
+func TestEmbeddedQueueIsKept(t *testing.T) {
+	dir := t.TempDir()
+	p := launchServer(t, "serve", "--data-dir", dir, "--worker-grace", "1ms")
+	running := p.enqueue(longRequest)
+	p.await(running.ID, "step")
+	waiting := p.enqueue(smallRequest(7))
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != exitDone {
+		t.Fatalf("exit status %d, want %d", code, exitDone)
+	}
+
+	q := launchServer(t, "serve", "--data-dir", dir)
+	q.call(http.StatusOK, "DELETE", "/jobs/"+running.ID, "") // it would take long
+	done := decodeJob(t, q.await(waiting.ID, "done"))
+	if done.State != leafserve.StateSucceeded || done.Images[0].Seed != 7 {
+		t.Errorf("after the restart the job ended as %+v, want succeeded", done)
+	}
+	if done := decodeJob(t, q.await(running.ID, "done")); done.State != leafserve.StateCanceled {
+		t.Errorf("the job that ran ended as %+v, want canceled", done)
+	}
+}
