@@ -42,11 +42,14 @@ func Sentinel(t testing.TB, g *Guard, args ...string) *RedisSentinel {
 		s.Servers = append(s.Servers, GuardedRedis(t, g, append(args, "--replicaof", host+" "+port)...))
 	}
 	master := s.Servers[0].Admin()
-	Eventually(t, "the replicas are in step", func(ctx context.Context) bool {
-		return strings.Count(master.Info(ctx, "replication").Val(), "state=online") == 2
-	})
+	Eventually(t, "the replicas are in step", func(ctx context.Context) bool { return followed(ctx, master) })
 	s.watch()
 	return s
+}
+
+// followed says whether two replicas have what master has.
+func followed(ctx context.Context, master *redis.Client) bool {
+	return strings.Count(master.Info(ctx, "replication").Val(), "state=online") == 2
 }
 
 // watch starts the sentinels, who know of each other from the start.
@@ -57,12 +60,19 @@ func (s *RedisSentinel) watch() {
 		s.Sentinels = append(s.Sentinels, s.sentinel(i, ports))
 	}
 	for i := range ports {
-		admin := s.admin(i)
-		Eventually(s.t, "the sentinels are ready", func(ctx context.Context) bool {
-			m, err := admin.Master(ctx, masterName).Result()
-			return err == nil && m["num-slaves"] == "2" && m["flags"] == "master" && admin.CkQuorum(ctx, masterName).Err() == nil
-		})
+		s.ready(i)
 	}
+}
+
+// ready waits until sentinel i has a master with two replicas and could have
+// one promoted.
+func (s *RedisSentinel) ready(i int) {
+	s.t.Helper()
+	admin := s.admin(i)
+	Eventually(s.t, "the sentinels are ready", func(ctx context.Context) bool {
+		m, err := admin.Master(ctx, masterName).Result()
+		return err == nil && m["num-slaves"] == "2" && m["flags"] == "master" && admin.CkQuorum(ctx, masterName).Err() == nil
+	})
 }
 
 // sentinel starts number i of those that listen on ports.
@@ -111,6 +121,16 @@ func (s *RedisSentinel) admin(i int) *redis.SentinelClient {
 // URL is the address as queue.Connect takes it.
 func (s *RedisSentinel) URL() string {
 	return s.g.url("+sentinel", addresses(s.Sentinels), "/"+masterName, "&sentinel_password="+url.QueryEscape(sentinelPassword))
+}
+
+// InStep waits until a failover is possible again: both other servers follow the
+// master, and all sentinels know.
+func (s *RedisSentinel) InStep() {
+	s.t.Helper()
+	Eventually(s.t, "the replicas are in step", func(ctx context.Context) bool { return followed(ctx, s.Master().Admin()) })
+	for i := range s.Sentinels {
+		s.ready(i)
+	}
 }
 
 // Master is the server that the first sentinel holds for the master.
