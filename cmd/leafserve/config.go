@@ -37,6 +37,7 @@ type Config struct {
 	Queue   queue.Config
 	Worker  queue.WorkerConfig
 	Log     LogConfig
+	Observe ObserveConfig
 }
 
 // HTTPConfig is how the server listens.
@@ -69,6 +70,7 @@ func DefaultConfig() *Config {
 		Queue:   queue.DefaultConfig(),
 		Worker:  queue.DefaultWorkerConfig(),
 		Log:     LogConfig{Level: "info", Format: "text"},
+		Observe: ObserveConfig{TraceSample: 1},
 	}
 }
 

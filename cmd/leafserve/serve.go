@@ -266,8 +266,11 @@ const sweepEvery = 10 * time.Minute
 func (s *service) sweep(ctx context.Context, pictures gallery.Store) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	kept, usual := s.cfg.Queue, queue.DefaultConfig()
+	// A long comparison stores its first picture that much before it ends.
+	age := cmp.Or(kept.ResultTTL, usual.ResultTTL) + cmp.Or(kept.MaxRun, usual.MaxRun)
 	for {
-		n, err := pictures.Sweep(ctx, cmp.Or(s.cfg.Queue.ResultTTL, queue.DefaultConfig().ResultTTL))
+		n, err := pictures.Sweep(ctx, age)
 		switch {
 		case err != nil:
 			s.log.Warn("expired pictures not removed", "err", err)

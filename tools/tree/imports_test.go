@@ -38,7 +38,7 @@ var layers = map[string][]string{
 	"metrics":                   {"."},
 	"tracing":                   {"."},
 	"httpapi":                   {".", "tensor", "weights", "web"},
-	"cmd/leafserve":             {".", "tensor", "weights", "weights/builtin", "onnx", "ort", "textenc", "diffusion", "gallery", "pipeline", "queue", "web", "httpapi", "attack", "lexicon", "stats", "invert", "eval", "eval/data", "keys"},
+	"cmd/leafserve":             {".", "tensor", "weights", "weights/builtin", "onnx", "ort", "textenc", "diffusion", "gallery", "pipeline", "queue", "web", "httpapi", "attack", "lexicon", "stats", "invert", "eval", "eval/data", "keys", "metrics", "tracing"},
 	"internal/leaftest":         {".", "tensor", "weights", "onnx", "ort"},
 	"internal/leaftest/browser": {},
 	"tools/licences":            {},
