@@ -14,38 +14,36 @@ import (
 // BatchWait for the rest, as clients that were answered together ask again
 // together.
 func (w *Worker) gather(ctx context.Context, o offer, news <-chan struct{}) []*claim {
-	batch, pictures := []*claim{o.claim}, o.pictures
-	if o.batch != "" {
-		room := w.size(o) - pictures
-		if o.idle > 0 {
-			room = min(room, o.company/(o.idle+1)*o.pictures)
+	batch, room := []*claim{o.claim}, w.room(o)
+	late := time.NewTimer(w.cfg.BatchWait)
+	defer late.Stop()
+	for there := o.company > 0; room > 0; there = true {
+		if there {
+			more, err := w.q.join(ctx, w.cfg.Name, o.batch, room)
+			batch, room = append(batch, more...), room-pictures(more)
+			if err != nil {
+				break // logged; what was taken is run
+			}
 		}
-		late := time.NewTimer(w.cfg.BatchWait)
-		defer late.Stop()
-		for look := o.company > 0; room > 0; look = true {
-			if look {
-				more, err := w.q.join(ctx, w.cfg.Name, o.batch, room)
-				batch = append(batch, more...)
-				for _, c := range more {
-					room, pictures = room-c.pictures, pictures+c.pictures
-				}
-				if err != nil {
-					break // logged; what was taken is run
-				}
-			}
-			if room <= 0 || !w.shared || !another(ctx, news, late.C) {
-				break
-			}
+		if room <= 0 || !w.shared || !newsBefore(ctx, late.C, news) {
+			break
 		}
 	}
 	for _, c := range batch {
-		c.batched = pictures
+		c.batched = pictures(batch)
 	}
 	return batch
 }
 
-// another waits for news of work; false when it is late.
-func another(ctx context.Context, news <-chan struct{}, late <-chan time.Time) bool {
+func pictures(claims []*claim) (n int) {
+	for _, c := range claims {
+		n += c.pictures
+	}
+	return n
+}
+
+// newsBefore waits for news of work; false when it is late.
+func newsBefore(ctx context.Context, late <-chan time.Time, news <-chan struct{}) bool {
 	select {
 	case <-news:
 		return true
@@ -53,6 +51,18 @@ func another(ctx context.Context, news <-chan struct{}, late <-chan time.Time) b
 	case <-ctx.Done():
 	}
 	return false
+}
+
+// room is how many pictures may be added to an offered job.
+func (w *Worker) room(o offer) int {
+	if o.batch == "" {
+		return 0
+	}
+	room := w.size(o) - o.pictures
+	if o.idle > 0 { // leave them their part of those that are there
+		room = min(room, o.company/(o.idle+1)*o.pictures)
+	}
+	return room
 }
 
 // size is how many pictures a batch around a job should have.
