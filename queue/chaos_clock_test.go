@@ -52,7 +52,7 @@ func TestChaosClocks(t *testing.T) {
 	for name, clock := range map[string]time.Duration{"an hour slow": time.Hour, "an hour fast": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, Config{Lease: 2 * time.Second}, workerSpec{Clock: clock})
+			s := newScene(t, Config{Lease: 3 * time.Second}, workerSpec{Clock: clock})
 			s.workHere(leaftest.Solo(instantly), WorkerConfig{Models: []string{"another"}})
 			hands := []*hand{s.crew.hire(nil), s.crew.hire(nil)}
 			for i := range 4 {
@@ -60,7 +60,7 @@ func TestChaosClocks(t *testing.T) {
 				req.TimeoutS = 600
 				s.accept(req, leafserve.Submission{})
 			}
-			time.AfterFunc(3*time.Second, func() { // longer than the lease
+			time.AfterFunc(4*time.Second, func() { // longer than the lease
 				for _, h := range hands {
 					h.open(t)
 				}

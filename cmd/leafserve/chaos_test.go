@@ -21,6 +21,7 @@ import (
 
 	"leafserve"
 	"leafserve/internal/leaftest"
+	"leafserve/queue"
 )
 
 // chaosLong asks for the sizes of `make chaos`. It is read before TestMain takes
@@ -30,6 +31,7 @@ var chaosLong = os.Getenv("LEAFSERVE_CHAOS") == "long"
 // fleet is an API and workers that come and go while clients ask for pictures.
 type fleet struct {
 	t       *testing.T
+	redis   *leaftest.RedisServer
 	common  []string // arguments of all processes
 	api     *process
 	workers []*process
@@ -41,12 +43,10 @@ type fleet struct {
 
 func newFleet(t *testing.T, workers, jobs int) *fleet {
 	t.Helper()
-	f := &fleet{
-		t: t, landed: make(chan struct{}, jobs),
-		common: []string{
-			"--redis", leaftest.Redis(t).URL(), "--data-dir", t.TempDir(),
-			"--lease", "2s", "--max-attempts", "100", "--threads", "1",
-		},
+	f := &fleet{t: t, redis: leaftest.Redis(t), landed: make(chan struct{}, jobs)}
+	f.common = []string{
+		"--redis", f.redis.URL(), "--data-dir", t.TempDir(),
+		"--lease", "2s", "--max-attempts", "100", "--threads", "1",
 	}
 	f.api = launchServer(t, "api", f.common...)
 	for range workers {
@@ -59,9 +59,11 @@ func newFleet(t *testing.T, workers, jobs int) *fleet {
 func (f *fleet) hire() *process {
 	f.t.Helper()
 	w := launch(f.t, append([]string{"worker"}, f.common...)...)
-	w.waitFor(w.stderr, regexp.MustCompile(`model loaded`))
+	w.waitFor(w.stderr, modelLoaded)
 	return w
 }
+
+var modelLoaded = regexp.MustCompile(`model loaded`)
 
 // customer asks for the pictures of n seeds, one after the other: in turn it
 // waits for the answer and follows a job that it was given.
@@ -117,18 +119,19 @@ func (p *process) decode(want int, into any, method, path, body string, headers 
 	return json.Unmarshal(a.body, into)
 }
 
-// crash kills the i-th worker and puts another one in its place.
+// crash kills the i-th worker and starts another one in its place.
 func (f *fleet) crash(i int) {
 	f.t.Helper()
 	f.workers[i].signal(syscall.SIGKILL)
 	f.workers[i].exit()
-	f.workers[i] = f.hire()
+	f.workers[i] = launch(f.t, append([]string{"worker"}, f.common...)...)
 }
 
 // roll puts another worker in the i-th one's place and then stops that one.
 func (f *fleet) roll(i int) {
 	f.t.Helper()
 	old := f.workers[i]
+	old.waitFor(old.stderr, modelLoaded)
 	f.workers[i] = f.hire()
 	old.signal(syscall.SIGTERM)
 	if code := old.exit(); code != exitDone {
@@ -166,8 +169,28 @@ func TestChaosProcesses(t *testing.T) {
 		}
 	}
 	callers.Wait()
-	t.Logf("%d jobs in %v, %d workers killed or restarted", customers*each, time.Since(start).Round(time.Millisecond), blows)
+	took := time.Since(start).Round(time.Millisecond)
 	f.check(customers * each)
+	t.Logf("%d jobs in %v, %d workers killed or restarted, %d starts repeated", customers*each, took, blows, f.repeated())
+}
+
+// repeated counts the starts of jobs beyond the first of each.
+func (f *fleet) repeated() (n int) {
+	f.t.Helper()
+	client, err := queue.Connect(f.t.Context(), f.redis.URL())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer client.Close()
+	q := queue.New(client, queue.Config{})
+	for _, job := range f.ended {
+		detail, err := q.Detail(f.t.Context(), job.ID)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		n += max(0, len(detail.Attempts)-1)
+	}
+	return n
 }
 
 // check compares what clients were told with what is stored.
