@@ -87,6 +87,7 @@ func runtimeFlags(cmd *cobra.Command, cfg *Config) {
 	cmd.Flags().StringVar(&cfg.Runtime.Library, "ort-lib", cfg.Runtime.Library, "ONNX Runtime's shared library (default: the cache, inside or beside the program, the system)")
 	cmd.Flags().StringVar(&cfg.Runtime.Provider, "provider", cfg.Runtime.Provider, strings.Join(ort.Providers, ", "))
 	cmd.Flags().IntVar(&cfg.Runtime.Threads, "threads", cfg.Runtime.Threads, "CPU threads of one call, 0 for one a core")
+	cmd.Flags().IntVar(&cfg.Runtime.Device, "device", cfg.Runtime.Device, "number of the GPU that provider cuda takes, from 0")
 }
 
 func queueFlags(cmd *cobra.Command, cfg *Config) {
