@@ -6,9 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"leafserve"
@@ -80,9 +78,6 @@ func (m *Model) run(orders []*order, noise *tensor.Tensor) {
 	}
 }
 
-// tracer makes the spans of this package.
-func tracer() trace.Tracer { return otel.Tracer("leafserve/pipeline") }
-
 // stage runs a part of the way, as a span in the trace of each order that is
 // still there, and tells how many milliseconds it took. The ctx that run is given
 // ends when those of all these orders have; its error is all theirs.
@@ -101,7 +96,7 @@ func (b *batch) stage(name string, run func(context.Context) error) float64 {
 	ctx, stop := whileAny(contexts)
 	defer stop()
 	for _, o := range orders {
-		_, o.span = tracer().Start(o.ctx, name, trace.WithAttributes(attribute.Int("batch", len(orders))))
+		_, o.span = tracer().Start(o.ctx, name, trace.WithAttributes(attribute.Int("jobs", len(orders))))
 	}
 	err := run(ctx)
 	for _, o := range orders {
@@ -111,14 +106,6 @@ func (b *batch) stage(name string, run func(context.Context) error) float64 {
 		endSpan(o.span, o.err)
 	}
 	return ms(time.Since(start))
-}
-
-// endSpan ends a span, with the error if there was one.
-func endSpan(span trace.Span, err error) {
-	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
-	}
-	span.End()
 }
 
 // whileAny gives a context that ends when all of some have, or by stop.
@@ -149,28 +136,28 @@ type reading struct {
 	skip    int // clip_skip
 	prompts []textenc.Prompt
 	hidden  []*tensor.Tensor
-	orders  []*order
+	orders  []*order // that a prompt is of
 }
 
-// encode reads all prompts, those for the same encoder in one call, and lists
-// the pictures to be made.
-func (b *batch) encode(ctx context.Context) error {
-	var readings []*reading
-	for _, o := range b.orders {
-		if !o.live() {
-			continue
-		}
-		o.outs = make([]Output, len(o.requests))
-		for i := range o.requests {
-			items, err := b.m.prepare(o, i, &readings)
-			if err != nil {
-				o.leave(err)
-				break
-			}
-			b.items = append(b.items, items...)
-		}
+// readings are the calls that a batch needs, one for each encoder and clip_skip.
+type readings []*reading
+
+// add puts a prompt of an order into the call that it belongs to; the result is
+// filled by run.
+func (rs *readings) add(o *order, encoder *textenc.Encoder, prompt textenc.Prompt, skip int) *tensor.Tensor {
+	at := slices.IndexFunc(*rs, func(r *reading) bool { return r.encoder == encoder && r.skip == skip })
+	if at < 0 {
+		at = len(*rs)
+		*rs = append(*rs, &reading{encoder: encoder, skip: skip})
 	}
-	for _, r := range readings {
+	r, hidden := (*rs)[at], &tensor.Tensor{}
+	r.prompts, r.hidden, r.orders = append(r.prompts, prompt), append(r.hidden, hidden), append(r.orders, o)
+	return hidden
+}
+
+// run makes the calls. One that fails is the error of the orders in it.
+func (rs readings) run(ctx context.Context) {
+	for _, r := range rs {
 		embeddings, err := r.encoder.Encode(ctx, r.prompts, r.skip)
 		for i, o := range r.orders {
 			if err != nil {
@@ -180,26 +167,46 @@ func (b *batch) encode(ctx context.Context) error {
 			*r.hidden[i] = embeddings[i].Hidden
 		}
 	}
+}
+
+// encode reads all prompts and lists the pictures to be made. An order that asks
+// for what is not there leaves.
+func (b *batch) encode(ctx context.Context) error {
+	var prompts readings
+	for _, o := range b.orders {
+		if !o.live() {
+			continue
+		}
+		o.outs = make([]Output, len(o.requests))
+		for i := range o.requests {
+			items, err := b.m.prepare(o, i, &prompts)
+			if err != nil {
+				o.leave(err)
+				break
+			}
+			b.items = append(b.items, items...)
+		}
+	}
+	prompts.run(ctx)
 	b.items = slices.DeleteFunc(b.items, func(it *item) bool { return !it.live() })
 	return nil
 }
 
 // prepare lists the pictures of one request of an order and adds its prompts to
-// what is to be read.
-func (m *Model) prepare(o *order, request int, readings *[]*reading) ([]*item, error) {
+// those that are to be read.
+func (m *Model) prepare(o *order, request int, prompts *readings) ([]*item, error) {
 	r := o.requests[request]
 	encoder := m.Encoders[r.Encoder]
 	if encoder == nil {
 		return nil, leafserve.InvalidField("encoder", "model %s has no encoder %q", m.Info.Name, r.Encoder)
 	}
-	prompt, cond, uncond := encoder.Tokenize(r.Prompt), &tensor.Tensor{}, &tensor.Tensor{}
-	read(readings, encoder, *r.ClipSkip, prompt, cond, o)
-	// clip_skip leaves the negative prompt alone, as in StableDiffusionPipeline.
-	read(readings, encoder, 0, encoder.Tokenize(r.NegativePrompt), uncond, o)
-	seeds := r.ImageSeeds()
+	seeds, prompt := r.ImageSeeds(), encoder.Tokenize(r.Prompt)
 	o.outs[request] = Output{Seeds: seeds, Conditioning: leafserve.Conditioning{
 		Encoder: r.Encoder, Tokens: publicTokens(prompt), Truncated: prompt.Truncated, Chunks: 1,
 	}}
+	cond := prompts.add(o, encoder, prompt, *r.ClipSkip)
+	// clip_skip leaves the negative prompt alone, as in StableDiffusionPipeline.
+	uncond := prompts.add(o, encoder, encoder.Tokenize(r.NegativePrompt), 0)
 	items := make([]*item, len(seeds))
 	for i, seed := range seeds {
 		generator, err := tensor.NewGenerator(r.RNG, seed)
@@ -209,17 +216,6 @@ func (m *Model) prepare(o *order, request int, readings *[]*reading) ([]*item, e
 		items[i] = &item{order: o, request: request, first: i == 0, cond: cond, uncond: uncond, generator: generator}
 	}
 	return items, nil
-}
-
-// read adds a prompt to the call that it belongs to.
-func read(readings *[]*reading, encoder *textenc.Encoder, skip int, prompt textenc.Prompt, hidden *tensor.Tensor, o *order) {
-	at := slices.IndexFunc(*readings, func(r *reading) bool { return r.encoder == encoder && r.skip == skip })
-	if at < 0 {
-		at = len(*readings)
-		*readings = append(*readings, &reading{encoder: encoder, skip: skip})
-	}
-	r := (*readings)[at]
-	r.prompts, r.hidden, r.orders = append(r.prompts, prompt), append(r.hidden, hidden), append(r.orders, o)
 }
 
 // denoise makes the latents of all items, as many at a time as memory allows.
@@ -242,14 +238,8 @@ func (b *batch) denoise(ctx context.Context) error {
 	all := ceilDiv(len(b.items), size) * steps
 	for from := 0; from < len(b.items); from += size {
 		part := b.items[from:min(from+size, len(b.items))]
-		var noise tensor.Tensor
-		if b.noise != nil {
-			noise = rows(*b.noise, from, len(part))
-		} else {
-			noise = draw(part, shape)
-		}
 		before := from / size * steps
-		latents, err := diffusion.Sample(ctx, schedule, b.m.guide(part, guided(r)), noise, diffusion.Options{
+		latents, err := diffusion.Sample(ctx, schedule, b.m.guide(part, guided(r)), b.start(part, from, shape), diffusion.Options{
 			Eta:    *r.Eta,
 			Noise:  func(shape ...int) tensor.Tensor { return draw(part, shape) },
 			OnStep: func(step int, x0 tensor.Tensor) { b.tell(before+step, all, part, x0) },
@@ -265,6 +255,15 @@ func (b *batch) denoise(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// start is the unit noise [B,4,h,w] of a part of the items, the first of which is
+// item from.
+func (b *batch) start(part []*item, from int, shape []int) tensor.Tensor {
+	if b.noise != nil {
+		return rows(*b.noise, from, len(part))
+	}
+	return draw(part, shape)
 }
 
 // tell says to every order how far the batch is; part is what is denoised.

@@ -93,7 +93,7 @@ func (c *comparison) draw(ctx context.Context) (leafserve.Timings, error) {
 		}
 		t := outs[0].Timings
 		total.EncodeMS, total.DenoiseMS, total.DecodeMS = total.EncodeMS+t.EncodeMS, total.DenoiseMS+t.DenoiseMS, total.DecodeMS+t.DecodeMS
-		if err := c.finish(ctx, b*size, part, outs); err != nil {
+		if err := traced(ctx, "store", func(ctx context.Context) error { return c.finish(ctx, b*size, part, outs) }); err != nil {
 			return total, err
 		}
 	}

@@ -33,7 +33,7 @@ func (m *Model) compare(ctx context.Context, r leafserve.Request, shelf shelf, t
 		return leafserve.Result{}, err
 	}
 	c := &comparison{m: m, request: r, shelf: shelf, tell: tell, start: time.Now(), judge: judge}
-	if err := c.attack(ctx); err != nil {
+	if err := traced(ctx, "attack", c.attack); err != nil {
 		return leafserve.Result{}, err
 	}
 	c.sheet = layOut(r, func(i, arm int) string { return c.typo(i, arm).Prompt })
@@ -49,7 +49,11 @@ func (m *Model) compare(ctx context.Context, r leafserve.Request, shelf shelf, t
 	for _, d := range c.sheet.drawings {
 		result.Images = append(result.Images, d.image)
 	}
-	if result.Compare, err = c.publish(ctx, cases); err != nil {
+	err = traced(ctx, "store", func(ctx context.Context) (err error) {
+		result.Compare, err = c.publish(ctx, cases)
+		return err
+	})
+	if err != nil {
 		return leafserve.Result{}, err
 	}
 	if c.shelf.index != nil {

@@ -117,7 +117,7 @@ func (m *Model) Room(job leafserve.Job) int {
 // texts its encoders read in the time that one takes on two cores.
 const (
 	defaultPicture  = 2 * 25 * 64 * 64 // rows of the UNet × steps × pixels
-	textsPerPicture = 1000
+	textsPerPicture = 7000
 )
 
 // Cost is the work that a resolved request makes, 1 for a default picture of the

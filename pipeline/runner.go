@@ -119,26 +119,35 @@ func (r *runner) finish(t leafserve.Task, o *order) (result leafserve.Result, er
 			result, err = leafserve.Result{}, fmt.Errorf("storing the pictures panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
-	made, request := o.outs[0], t.Job.Request
-	result = leafserve.Result{Timings: made.Timings, Conditioning: &made.Conditioning, Health: r.m.health(t.Ctx, request)}
-	ctx, span := tracer().Start(t.Ctx, "store")
-	defer func() { endSpan(span, err) }()
-	files, err := r.m.Files(request, made)
+	made := o.outs[0]
+	result = leafserve.Result{Timings: made.Timings, Conditioning: &made.Conditioning, Health: r.m.health(t.Ctx, t.Job.Request)}
+	err = traced(t.Ctx, "store", func(ctx context.Context) (err error) {
+		result.Images, err = r.keep(ctx, t.Job, made)
+		return err
+	})
 	if err != nil {
 		return leafserve.Result{}, err
 	}
-	shelf := r.shelf(t.Job)
+	return result, nil
+}
+
+// keep stores the pictures of a job and adds them to the index.
+func (r *runner) keep(ctx context.Context, job leafserve.Job, made Output) ([]leafserve.Image, error) {
+	files, err := r.m.Files(job.Request, made)
+	if err != nil {
+		return nil, err
+	}
+	shelf := r.shelf(job)
+	images := make([]leafserve.Image, len(files))
 	for i, f := range files {
-		img, err := shelf.picture(ctx, i, request.OutputFormat, f)
-		if err != nil {
-			return leafserve.Result{}, err
+		if images[i], err = shelf.picture(ctx, i, job.Request.OutputFormat, f); err != nil {
+			return nil, err
 		}
-		result.Images = append(result.Images, img)
 	}
 	if r.index != nil {
-		shelf.enter(ctx, r.m.entries(ctx, t.Job, result.Images, files))
+		shelf.enter(ctx, r.m.entries(ctx, job, images, files))
 	}
-	return result, nil
+	return images, nil
 }
 
 func (r *runner) shelf(job leafserve.Job) shelf {
