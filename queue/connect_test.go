@@ -16,11 +16,6 @@ import (
 	"leafserve/internal/leaftest"
 )
 
-// newClient opens a client of the server that opts names.
-func newClient(opts *redis.Options) redis.UniversalClient {
-	return open(&redis.UniversalOptions{Addrs: []string{opts.Addr}})
-}
-
 func TestConnectRefuses(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

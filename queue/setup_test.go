@@ -32,6 +32,7 @@ var backends = []struct {
 }{
 	{"miniredis", startEmbedded},
 	{"redis-server", func(t testing.TB) redis.UniversalClient { return connect(t, leaftest.Redis(t).URL()) }},
+	{"cluster", func(t testing.TB) redis.UniversalClient { return connect(t, leaftest.Cluster(t, nil).URL()) }},
 }
 
 func startEmbedded(t testing.TB) redis.UniversalClient {
@@ -106,7 +107,7 @@ func (l *line) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 // of client.
 func newRig(t testing.TB, client redis.UniversalClient, cfg Config) *rig {
 	t.Helper()
-	own := newClient(&redis.Options{Addr: client.(*redis.Client).Options().Addr})
+	own := reopen(client)
 	t.Cleanup(func() { own.Close() })
 	b := &rig{line: line{beat: make(chan struct{}, 100)}}
 	own.AddHook(&b.line)

@@ -122,20 +122,15 @@ func TestEvictionIsWarnedOf(t *testing.T) {
 	}
 }
 
-// TestQueueOnCluster runs the conformance table on a cluster of three masters.
-func TestQueueOnCluster(t *testing.T) {
-	url := leaftest.Cluster(t, nil).URL()
-	for _, tc := range conformance {
-		t.Run(tc.name, func(t *testing.T) {
-			own := connect(t, url).(*redis.ClusterClient)
-			own.AddHook(allKeys{own})
-			b := &rig{line: line{beat: make(chan struct{}, 100)}}
-			own.AddHook(&b.line)
-			tc.cfg.Name = strings.ReplaceAll(t.Name(), "/", ".")
-			b.Queue = New(own, tc.cfg)
-			tc.run(t, b)
-		})
+// reopen opens a second client of the server, or cluster, of client.
+func reopen(client redis.UniversalClient) redis.UniversalClient {
+	one, ok := client.(*redis.Client)
+	if ok {
+		return open(&redis.UniversalOptions{Addrs: []string{one.Options().Addr}})
 	}
+	cluster := open(&redis.UniversalOptions{Addrs: client.(*redis.ClusterClient).Options().Addrs, IsClusterMode: true}).(*redis.ClusterClient)
+	cluster.AddHook(allKeys{cluster})
+	return cluster
 }
 
 // allKeys has KEYS, which tests use, ask all masters of a cluster.
