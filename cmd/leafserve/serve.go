@@ -169,6 +169,7 @@ func (s *service) server(q *queue.Queue, pictures gallery.Store) (*httpapi.Serve
 	s.metrics.WatchQueue(q.Stats)
 	return httpapi.New(httpapi.Config{
 		Jobs:           jobs{q},
+		Operator:       q,
 		Pictures:       pictures,
 		Who:            s.keys.Client,
 		Models:         s.models.infos(),
