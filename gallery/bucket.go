@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -26,6 +27,7 @@ import (
 type Bucket struct {
 	blobs *blob.Bucket
 	limit time.Duration // of one request with its retries, and of one Read
+	ahead atomic.Int64  // the store's clock of ours, as time.Duration; what was last known
 }
 
 const (
@@ -62,7 +64,7 @@ func openS3(ctx context.Context, u *url.URL) (*Bucket, error) {
 	}
 	prefix := strings.TrimPrefix(strings.TrimSuffix(u.Path, "/")+"/"+Place+"/", "/")
 	b := &Bucket{blobs: blob.PrefixedBucket(blobs, prefix), limit: requestLimit}
-	if _, err := b.now(ctx); err != nil {
+	if err := b.setClock(ctx); err != nil && !errors.Is(err, errFull) { // what is there can be read, and expires
 		return nil, err
 	}
 	return b, nil
@@ -77,7 +79,7 @@ func checkClient(ctx context.Context, blobs *blob.Bucket) error {
 	ctx, stop := context.WithTimeout(ctx, requestLimit) // a machine's role is asked for over the network
 	defer stop()
 	if _, err := client.Options().Credentials.Retrieve(ctx); err != nil {
-		return unavailable("use the picture store", "there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+		return unavailable("use the picture store", errNoKeys)
 	}
 	return nil
 }
@@ -206,27 +208,28 @@ func (b *Bucket) list(ctx context.Context, prefix string) (all []*blob.ListObjec
 	return all, nil
 }
 
-// now is the time by the store's clock.
-func (b *Bucket) now(ctx context.Context) (time.Time, error) {
+// setClock learns the time at the store, by writing an object and listing it.
+func (b *Bucket) setClock(ctx context.Context) error {
 	if err := b.write(ctx, "write to the picture store", clockKey, nil); err != nil {
-		return time.Time{}, err
+		return err
 	}
 	objects, err := b.list(ctx, clockKey)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	if len(objects) != 1 {
-		return time.Time{}, unavailable("use the picture store", "it does not list what was written to it")
+		return unavailable("use the picture store", errListing)
 	}
-	return objects[0].ModTime, nil
+	b.ahead.Store(int64(time.Until(objects[0].ModTime)))
+	return nil
 }
 
 // Sweep removes the files that are older than that. It ends at the first error.
 func (b *Bucket) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
-	now, err := b.now(ctx)
-	if err != nil {
+	if err := b.setClock(ctx); err != nil && !errors.Is(err, errFull) { // then its clock is known from before
 		return 0, err
 	}
+	now := time.Now().Add(time.Duration(b.ahead.Load()))
 	objects, err := b.list(ctx, "")
 	if err != nil {
 		return 0, err
@@ -240,38 +243,41 @@ func (b *Bucket) Sweep(ctx context.Context, olderThan time.Duration) (removed in
 	return b.removeAll(ctx, old)
 }
 
-// Advice for the codes of S3's errors; MinIO's start with an X.
-const (
-	adviceAccess = "the store refuses access: check its keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and the bucket's policy"
-	adviceBucket = "the bucket is not there: create it, or name another one with --store"
-	adviceFull   = "the store is full: free space or keep pictures for a shorter time"
+// Advice that goes with what failed.
+var (
+	errAccess  = errors.New("the store refuses access: check its keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and the bucket's policy")
+	errBucket  = errors.New("the bucket is not there: create it, or name another one with --store")
+	errBusy    = errors.New("the store is overloaded: try again in a moment")
+	errSkew    = errors.New("the store's clock and ours differ: set this machine's clock")
+	errSilent  = errors.New("the store does not answer: check that it runs and that --store has its address")
+	errNoKeys  = errors.New("there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+	errListing = errors.New("it lists what it does not have, or not what it has: check that it is an S3 store, or try again in a moment")
 )
 
-var advices = map[string]string{
-	"AccessDenied": adviceAccess, "Forbidden": adviceAccess, "InvalidAccessKeyId": adviceAccess, "SignatureDoesNotMatch": adviceAccess,
-	"ExpiredToken": adviceAccess, "InvalidToken": adviceAccess, "AccountProblem": adviceAccess, "AllAccessDisabled": adviceAccess,
-	"NoSuchBucket":      adviceBucket,
-	"XMinioStorageFull": adviceFull, "QuotaExceeded": adviceFull, "XMinioAdminBucketQuotaExceeded": adviceFull,
-	"RequestTimeTooSkewed": "the store's clock and ours differ: set this machine's clock",
-	"SlowDown":             "the store is overloaded: try again in a moment",
+// advices are for the codes of S3's errors; MinIO's start with an X.
+var advices = map[string]error{
+	"AccessDenied": errAccess, "Forbidden": errAccess, "InvalidAccessKeyId": errAccess, "SignatureDoesNotMatch": errAccess,
+	"ExpiredToken": errAccess, "InvalidToken": errAccess, "AccountProblem": errAccess, "AllAccessDisabled": errAccess,
+	"NoSuchBucket": errBucket, "SlowDown": errBusy, "RequestTimeTooSkewed": errSkew,
+	"XMinioStorageFull": errFull, "QuotaExceeded": errFull, "XMinioAdminBucketQuotaExceeded": errFull,
 }
 
 // failure turns an error of a request into one that people can read; the
 // original, which has addresses in it, is logged. ctx is the caller's.
 func (b *Bucket) failure(ctx context.Context, what, name string, err error) error {
 	var coded interface{ ErrorCode() string } // an error of AWS's library
-	advice := "the store does not answer: check that it runs and that --store has its address"
+	advice := errSilent
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.As(err, &coded) && advices[coded.ErrorCode()] != "":
+	case errors.As(err, &coded) && advices[coded.ErrorCode()] != nil:
 		advice = advices[coded.ErrorCode()]
 	case gcerrors.Code(err) == gcerrors.NotFound && name != "":
 		return notThere(name)
 	case coded != nil && coded.ErrorCode() != "":
-		advice = fmt.Sprintf("the store says %s: its log says why", coded.ErrorCode())
+		advice = fmt.Errorf("the store says %s: its log says why", coded.ErrorCode())
 	}
 	slog.Warn("the picture store failed", "what", what, "err", err.Error()) // %+v has lines of code in it
 	return unavailable(what, advice)

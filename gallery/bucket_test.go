@@ -80,7 +80,7 @@ func TestOpenStoreNotThere(t *testing.T) {
 		{"no_s3", func(s *leaftest.S3) string {
 			s.Break(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("hello")) })
 			return s.URL()
-		}, nil, "does not list what was written"},
+		}, nil, "not what it has"},
 		{"read_only", func(s *leaftest.S3) string { s.Fail(http.StatusForbidden, "AccessDenied"); return s.URL() }, nil, "policy"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -187,6 +187,30 @@ func TestSweepByTheStoresClock(t *testing.T) {
 	server.Turn(-20 * 365 * 24 * time.Hour)
 	if n, err := s.Sweep(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Errorf("Sweep by a clock that went back = %d, %v, want 0", n, err)
+	}
+}
+
+// TestSweepOfAFullStore: a store that takes nothing more gets room by itself, by
+// its clock as it was known before; a process starts on it, too.
+func TestSweepOfAFullStore(t *testing.T) {
+	server := leaftest.NewS3(t)
+	server.Turn(-3 * time.Hour)
+	s := openStore(t, server.URL())
+	mustPut(t, s, "old.png", "x")
+	server.Turn(2 * time.Hour)
+	mustPut(t, s, "new.png", "x")
+	if _, err := s.Sweep(t.Context(), 24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	server.Full()
+	err := s.Put(t.Context(), "more.png", []byte("x"))
+	wantKind(t, "Put", err, leafserve.Unavailable)
+	if n, err := s.Sweep(t.Context(), time.Hour); n != 1 || err != nil {
+		t.Errorf("Sweep = %d, %v, want 1: the other is young by the store's clock", n, err)
+	}
+	for name, want := range map[string]leafserve.Kind{"old.png": leafserve.NotFound, "new.png": ""} {
+		_, err := read(t, openStore(t, server.URL()), name)
+		wantKind(t, "Get of "+name, err, want)
 	}
 }
 

@@ -72,7 +72,7 @@ func (p *parts) refresh(ctx context.Context, x *Index) (err error) {
 			return err
 		}
 	}
-	return unavailable("read the picture index", "the store lists what it does not have: try again in a moment")
+	return unavailable("read the picture index", errListing)
 }
 
 // list gives the keys of all parts, in order.

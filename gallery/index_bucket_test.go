@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"leafserve"
 	"leafserve/internal/leaftest"
@@ -207,40 +208,38 @@ func TestPartsUnreadable(t *testing.T) {
 	}
 }
 
-// TestSearchesShareARefresh: searches that wait for a slow store ask it together.
+// TestSearchesShareARefresh: a search that waited for another, which began after
+// it was called, takes what that one learned; an error, too, but not the end of
+// its caller.
 func TestSearchesShareARefresh(t *testing.T) {
-	const searches = 50
 	server := leaftest.NewS3(t)
-	b := openStore(t, server.URL()).(*Bucket)
-	fill(t, b, entriesOf(unit(7, 1, 2)), 1)
-	x := b.Index()
+	x := openStore(t, server.URL()).Index()
 	var requests atomic.Int64
-	waiting, free := make(chan struct{}), make(chan struct{})
-	server.Watch(func(*http.Request) {
-		if requests.Add(1) == 1 {
-			close(waiting)
-			<-free
-		}
-	})
-	results := make(chan error, searches)
-	search := func() { _, err := x.Newest(t.Context(), 1); results <- err }
-	go search()
-	<-waiting
-	var called atomic.Int64
-	for range searches - 1 {
-		go func() { called.Add(1); search() }()
-	}
-	for called.Load() < searches-1 { // then they are at the lock, or about to be
-	}
-	close(free)
-	for range searches {
-		if err := <-results; err != nil {
-			t.Error(err)
+	server.Watch(func(*http.Request) { requests.Add(1) })
+	search := func(ctx context.Context, began time.Time, want leafserve.Kind, wantRequests int64) {
+		t.Helper()
+		x.began = began
+		requests.Store(0)
+		_, err := x.Newest(ctx, 1)
+		wantKind(t, "Newest", err, want)
+		if n := requests.Load(); n != wantRequests {
+			t.Errorf("%d requests, want %d", n, wantRequests)
 		}
 	}
-	if n := requests.Load(); n >= searches {
-		t.Errorf("%d searches made %d requests", searches, n)
+	before, after := time.Now(), time.Now().Add(time.Hour)
+	search(t.Context(), before, "", 1)
+	search(t.Context(), after, "", 0)
+	server.Fail(http.StatusServiceUnavailable, "SlowDown")
+	search(t.Context(), before, leafserve.Unavailable, 1)
+	search(t.Context(), after, leafserve.Unavailable, 0)
+	canceled, cancel := context.WithCancel(t.Context())
+	server.Break(func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() })
+	search(canceled, before, leafserve.Canceled, 1)
+	if !x.began.IsZero() {
+		t.Error("others would take a canceled search for theirs")
 	}
+	server.Break(nil)
+	search(t.Context(), before, "", 1)
 }
 
 // BenchmarkBucketIndex is of 10,000 pictures at S3 over loopback.

@@ -2,6 +2,7 @@ package gallery
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/url"
 	"path/filepath"
@@ -32,8 +33,9 @@ type Store interface {
 	Delete(ctx context.Context, name string) error
 
 	// Sweep removes the files that are older than that by the clock of the store,
-	// whatever the clock of this process says, and tells how many it removed. What
-	// Put did not store is left alone. Several processes may sweep at once.
+	// whatever the clock of this process says, and tells how many it removed; also
+	// when the store is full. What Put did not store is left alone. Several
+	// processes may sweep at once.
 	Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error)
 
 	// Index gives the index of the stored pictures. A process needs one only.
@@ -95,7 +97,10 @@ func notThere(name string) error {
 	return leafserve.Errorf(leafserve.NotFound, "there is no picture %q: it was never made, or it has expired", name)
 }
 
+// errFull is in the chain of the error of a store that has no room.
+var errFull = errors.New("the store is full: free space or keep pictures for a shorter time")
+
 // unavailable says what failed and how to mend it. Its text goes to clients.
-func unavailable(what, advice string) error {
-	return leafserve.Errorf(leafserve.Unavailable, "cannot %s: %s", what, advice)
+func unavailable(what string, advice error) error {
+	return leafserve.Errorf(leafserve.Unavailable, "cannot %s: %w", what, advice)
 }

@@ -17,9 +17,10 @@ type S3 struct {
 	Host    string // host:port
 	Objects gofakes3.Backend
 
-	ahead  atomic.Int64 // of our clock, as time.Duration
-	broken atomic.Pointer[http.HandlerFunc]
-	watch  atomic.Pointer[func(*http.Request)]
+	healthy http.Handler
+	ahead   atomic.Int64 // of our clock, as time.Duration
+	broken  atomic.Pointer[http.HandlerFunc]
+	watch   atomic.Pointer[func(*http.Request)]
 }
 
 // S3Bucket is the bucket that a new S3 has.
@@ -41,7 +42,7 @@ func NewS3(t testing.TB) *S3 {
 	if err := s.Objects.CreateBucket(S3Bucket); err != nil {
 		t.Fatal(err)
 	}
-	healthy := gofakes3.New(s.Objects, gofakes3.WithTimeSource(clock), gofakes3.WithTimeSkewLimit(0)).Server()
+	s.healthy = gofakes3.New(s.Objects, gofakes3.WithTimeSource(clock), gofakes3.WithTimeSkewLimit(0)).Server()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if watch := s.watch.Load(); watch != nil {
 			(*watch)(r)
@@ -50,7 +51,7 @@ func NewS3(t testing.TB) *S3 {
 			(*broken)(w, r)
 			return
 		}
-		healthy.ServeHTTP(w, r)
+		s.healthy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
 	s.Host = server.Listener.Addr().String()
@@ -87,6 +88,19 @@ func (s *S3) Fail(status int, code string) {
 		w.Header().Set("Content-Type", "application/xml")
 		w.WriteHeader(status)
 		w.Write([]byte("<Error><Code>" + code + "</Code><Message>from " + s.Host + "</Message></Error>"))
+	})
+}
+
+// Full has it take no more objects; what is there can be read and deleted.
+func (s *S3) Full() {
+	s.Fail(http.StatusInsufficientStorage, "XMinioStorageFull")
+	refuse := *s.broken.Load()
+	s.Break(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			refuse(w, r)
+			return
+		}
+		s.healthy.ServeHTTP(w, r)
 	})
 }
 
