@@ -3,7 +3,8 @@ package metrics_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"leafserve"
+	"leafserve/httpapi"
 	"leafserve/metrics"
 )
 
@@ -312,21 +314,40 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// BenchmarkHTTP is what counting adds to a request that does nothing else.
+// BenchmarkHTTP is a small request over loopback to the whole server, with and
+// without counting, and without a server around it what counting takes.
 func BenchmarkHTTP(b *testing.B) {
-	for _, counted := range []bool{false, true} {
-		b.Run(fmt.Sprintf("counted=%t", counted), func(b *testing.B) {
-			e := echo.New()
-			if counted {
-				e.Use(metrics.New("").HTTP)
+	count := metrics.New("").HTTP
+	for _, bc := range []struct {
+		name   string
+		around []echo.MiddlewareFunc
+	}{{"plain", nil}, {"counted", []echo.MiddlewareFunc{count}}} {
+		b.Run("server "+bc.name, func(b *testing.B) {
+			server, err := httpapi.New(httpapi.Config{Models: []leafserve.ModelInfo{{Name: "tiny"}}, Around: bc.around, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				b.Fatal(err)
 			}
-			e.GET("/jobs/:id", func(c echo.Context) error { return c.NoContent(http.StatusNoContent) })
-			r := httptest.NewRequest("GET", "/jobs/1", nil)
+			srv := httptest.NewServer(server.Handler())
+			defer srv.Close()
 			for b.Loop() {
-				e.ServeHTTP(httptest.NewRecorder(), r)
+				r, err := http.Get(srv.URL + "/v1/models/tiny")
+				if err != nil {
+					b.Fatal(err)
+				}
+				io.Copy(io.Discard, r.Body)
+				r.Body.Close()
 			}
 		})
 	}
+	b.Run("counting alone", func(b *testing.B) {
+		e := echo.New()
+		c := e.NewContext(httptest.NewRequest("GET", "/jobs/1", nil), httptest.NewRecorder())
+		c.SetPath("/jobs/:id")
+		handler := count(func(echo.Context) error { return nil })
+		for b.Loop() {
+			handler(c)
+		}
+	})
 }
 
 // BenchmarkEnded is what counting adds to a job.

@@ -310,3 +310,28 @@ func TestLogHandler(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkHTTP is what a span takes of a request: one that is kept and sent,
+// and one that is not.
+func BenchmarkHTTP(b *testing.B) {
+	for _, bc := range []struct {
+		name   string
+		sample float64
+	}{{"dropped", 0}, {"kept", 1}} {
+		b.Run(bc.name, func(b *testing.B) {
+			tr, err := tracing.Start(tracing.Config{URL: leaftest.Collect(b).URL, Sample: bc.sample, Log: slog.Default()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer tr.Stop()
+			e := echo.New()
+			c := e.NewContext(httptest.NewRequest("GET", "/jobs/1", nil), httptest.NewRecorder())
+			c.SetPath("/jobs/:id")
+			request, handler := c.Request(), tr.HTTP(func(echo.Context) error { return nil })
+			for b.Loop() {
+				c.SetRequest(request)
+				handler(c)
+			}
+		})
+	}
+}
