@@ -22,6 +22,7 @@ import (
 
 	"leafserve"
 	"leafserve/gallery"
+	"leafserve/metrics"
 	"leafserve/pipeline"
 	"leafserve/queue"
 )
@@ -59,6 +60,7 @@ func benchCommand(cfg *Config) *cobra.Command {
 	modelFlags(cmd, cfg)
 	runtimeFlags(cmd, cfg)
 	cmd.Flags().IntVar(&repeats, "repeats", repeats, "times that each thing is measured")
+	cmd.AddCommand(benchQueueCommand(cfg))
 	return cmd
 }
 
@@ -151,7 +153,7 @@ func (b *bencher) start(ctx context.Context) (stop func(), err error) {
 	quiet := slog.New(slog.DiscardHandler)
 	slog.SetDefault(quiet)
 	q := queue.New(client, b.cfg.Queue)
-	s := &service{cfg: b.cfg, models: modelSet{{Folder: b.model.Folder}}, log: quiet}
+	s := &service{cfg: b.cfg, models: modelSet{{Folder: b.model.Folder}}, log: quiet, metrics: metrics.New(programVersion())}
 	server, err := s.server(q, pictures)
 	if err != nil {
 		return nil, err
@@ -164,7 +166,9 @@ func (b *bencher) start(ctx context.Context) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var parts errgroup.Group
 	parts.Go(func() error { return server.Serve(ctx, listener) })
-	parts.Go(func() error { return queue.NewWorker(q, b.model.Runner(pictures, nil), b.cfg.Worker).Run(ctx) })
+	worker := b.cfg.Worker
+	worker.Models, worker.Room = []string{b.model.Info.Name}, b.model.Room
+	parts.Go(func() error { return queue.NewWorker(q, b.model.Runner(pictures, nil), worker).Run(ctx) })
 	return func() { cancel(); parts.Wait(); closeQueue(); b.model.Close() }, nil
 }
 
