@@ -20,7 +20,7 @@ func TestChaosKills(t *testing.T) {
 	}
 	seed := rand.Uint64()
 	t.Logf("random seed %d", seed)
-	s := newScene(t, Config{Lease: time.Second, MaxAttempts: 1000, MaxQueued: jobs}, workerSpec{Mean: mean, Batch: 4})
+	s := newScene(t, Config{Lease: time.Second, MaxAttempts: 1000, MaxQueued: jobs, Backoff: 50 * time.Millisecond}, workerSpec{Mean: mean, Batch: 4})
 	const clients, workers = 4, 4
 	for range workers {
 		s.crew.hire(nil)
@@ -49,17 +49,17 @@ func TestChaosKills(t *testing.T) {
 	t.Logf("%d jobs in %v: %v; %d workers killed, %d starts repeated", jobs, took.Round(time.Millisecond), count, s.crew.deaths, again)
 }
 
-// customer is a client that enqueues n jobs, a few at a time and of several
-// priorities, and cancels some at once and some when they run.
+// customer is a client that enqueues n jobs, a few at a time: of several
+// priorities, some for later and some that fail now and then. It cancels some at
+// once and some when they run, and may not have all workers.
 func (s *scene) customer(c, n int, chance *rand.Rand) {
+	sub := leafserve.Submission{Batch: "all", Client: leafserve.Client{Name: fmt.Sprintf("client-%d", c), Weight: float64(c + 1), Running: 6}}
 	var followers sync.WaitGroup
 	defer followers.Wait()
 	room := make(chan struct{}, 25) // jobs of one client at a time
 	for i := range n {
 		room <- struct{}{}
-		req := request(c*n+i, fmt.Sprintf("client %d picture %d", c, i))
-		req.Priority = chance.IntN(3) - 1
-		job := s.accept(req, leafserve.Submission{Client: leafserve.Client{Name: fmt.Sprintf("client-%d", c)}, Batch: "all"})
+		job := s.accept(whim(c, c*n+i, chance), sub)
 		if job.ID == "" {
 			return
 		}
@@ -75,4 +75,18 @@ func (s *scene) customer(c, n int, chance *rand.Rand) {
 			<-room
 		})
 	}
+}
+
+// whim is request n, of client c, as chance will have it.
+func whim(c, n int, chance *rand.Rand) leafserve.Request {
+	req := request(n, fmt.Sprintf("client %d picture %d", c, n))
+	req.Priority = chance.IntN(3) - 1
+	switch chance.IntN(10) {
+	case 0:
+		req.Prompt = "flaky " + req.Prompt
+	case 1:
+		later := time.Now().Add(time.Duration(chance.IntN(2000)) * time.Millisecond)
+		req.NotBefore = &later
+	}
+	return req
 }

@@ -88,6 +88,7 @@ func (s workerSpec) work() error {
 //
 //	poison   crashes the process
 //	gated    waits until the gate is opened
+//	flaky    fails every other time, as when a part that we need is away
 type drawer struct {
 	workerSpec
 	gate chan struct{}
@@ -124,6 +125,10 @@ func (d *drawer) draw(t leafserve.Task) (leafserve.Result, error) {
 		select {
 		case <-d.gate:
 		case <-ctx.Done():
+		}
+	case "flaky":
+		if rand.N(2) == 0 {
+			return leafserve.Result{}, leafserve.Errorf(leafserve.Unavailable, "a part is away")
 		}
 	}
 	if err := ctx.Err(); err != nil {

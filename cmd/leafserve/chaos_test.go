@@ -287,3 +287,42 @@ func fillUp(name string) error {
 	}
 	return err
 }
+
+// TestChaosMemory: after its first jobs a server needs no more memory for
+// thousands of others.
+func TestChaosMemory(t *testing.T) {
+	if !chaosLong {
+		t.Skip("2,500 pictures take minutes: LEAFSERVE_CHAOS=long")
+	}
+	f := newFleet(t, 0, 2500)
+	f.api = launchServer(t, "serve", f.common...)
+	draw := func(n int) float64 {
+		var callers sync.WaitGroup
+		for c := range 10 {
+			callers.Go(func() { f.customer(c*n, n/10) })
+		}
+		callers.Wait()
+		return f.api.megabytes()
+	}
+	before := draw(500)
+	after := draw(2000)
+	t.Logf("resident after 500 jobs %.0f MB, after 2,500 jobs %.0f MB", before, after)
+	if after > before+32 {
+		t.Errorf("the server has %.0f MB after 2,500 jobs, %.0f MB after 500", after, before)
+	}
+}
+
+// megabytes is the process's resident memory.
+func (p *process) megabytes() float64 {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	found := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	if err != nil || found == nil {
+		p.t.Skipf("this system does not tell how much memory a process has: %v", err)
+	}
+	kilobytes, err := strconv.Atoi(string(found[1]))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return float64(kilobytes) / 1024
+}
