@@ -232,7 +232,7 @@ func (s *Server) abandon(ctx context.Context, job leafserve.Job, o order) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 	defer stop()
 	if _, err := s.cfg.Jobs.Cancel(ctx, job.ID); err != nil {
-		s.cfg.Log.Warn("job of a client that went away not canceled", "job", job.ID, "err", err)
+		s.cfg.Log.WarnContext(ctx, "job of a client that went away not canceled", "job", job.ID, "request", job.RequestID, "err", err)
 	}
 }
 
