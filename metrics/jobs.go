@@ -13,7 +13,7 @@ type Attempt struct {
 	Job    leafserve.Job  // as it stands after the attempt
 	Reason leafserve.Kind // of the error, "" for none
 	Batch  int            // pictures that were run together with the job's, its own included
-	Waited time.Duration  // from when the job could run to its start
+	Waited time.Duration  // for this attempt
 	Ran    time.Duration  // from its start to now
 }
 
@@ -29,7 +29,7 @@ func newJobs() jobs {
 		ended:   counter("jobs_ended_total", "Jobs that a worker brought to a terminal state; reason is the kind of the error, empty when there was none.", "model", "kind", "state", "reason"),
 		retries: counter("job_retries_total", "Attempts after which the job went back to the queue; reason is the kind of the error, empty when the worker was told to stop.", "model", "kind", "reason"),
 		batch:   histogram("job_batch_pictures", "Pictures run together with those of a job, its own included; one observation an attempt.", []float64{1, 2, 4, 8, 16, 32, 64}, "model"),
-		wait:    histogram("job_queue_wait_seconds", "Time from when a job could run to the start of an attempt.", waits, "model"),
+		wait:    histogram("job_queue_wait_seconds", "Time that a job waited for an attempt at it.", waits, "model"),
 		run:     histogram("job_run_seconds", "Time that an attempt took, whatever came of it.", runs, "model", "kind"),
 		total:   histogram("job_duration_seconds", "Time from acceptance to success.", waits, "model", "kind"),
 		encode:  histogram("job_encode_seconds", "Time that the text encoders took for a job that succeeded.", parts, "model"),
