@@ -76,9 +76,13 @@ func checkClient(ctx context.Context, blobs *blob.Bucket) error {
 	if !blobs.As(&client) || client.Options().Region == "" {
 		return leafserve.InvalidField("store", "the store has no region: add region=us-east-1 (or where the bucket is) to its URL")
 	}
+	keys := client.Options().Credentials
+	if keys == nil { // anonymous=true
+		return nil
+	}
 	ctx, stop := context.WithTimeout(ctx, requestLimit) // a machine's role is asked for over the network
 	defer stop()
-	if _, err := client.Options().Credentials.Retrieve(ctx); err != nil {
+	if _, err := keys.Retrieve(ctx); err != nil {
 		return unavailable("use the picture store", errNoKeys)
 	}
 	return nil

@@ -97,6 +97,15 @@ func TestOpenStoreNotThere(t *testing.T) {
 	}
 }
 
+// TestOpenStoreWithoutKeys: a store that asks for none.
+func TestOpenStoreWithoutKeys(t *testing.T) {
+	s := openStore(t, leaftest.NewS3(t).URL()+"&anonymous=true")
+	mustPut(t, s, "a.png", "x")
+	if got, err := read(t, s, "a.png"); got != "x" || err != nil {
+		t.Errorf("Get = %q, %v", got, err)
+	}
+}
+
 // TestBucketStops: the end of a job or of a client ends what it asks of a store
 // that does not answer.
 func TestBucketStops(t *testing.T) {
