@@ -87,9 +87,26 @@ func decode[T any](body []byte) (T, error) {
 	case errors.As(err, &mistyped):
 		return v, wrongType(mistyped)
 	case err != nil:
-		return v, leafserve.Errorf(leafserve.Invalid, "the body cannot be read: %w", err)
+		return v, wrongTime(body, reflect.TypeFor[T](), err)
 	}
 	return v, nil
+}
+
+// wrongTime words a time that cannot be read: the error of encoding/json does
+// not tell of which field it is.
+func wrongTime(body []byte, t reflect.Type, cause error) error {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(body, &object); err != nil {
+		return err
+	}
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		text, given := object[name]
+		if given && field.Type == reflect.TypeFor[*time.Time]() && json.Unmarshal(text, new(time.Time)) != nil {
+			return leafserve.InvalidField(name, "%s is %.64s, want a time such as 2026-01-31T18:00:00Z", name, text)
+		}
+	}
+	return leafserve.Errorf(leafserve.Invalid, "the body cannot be read: %w", cause)
 }
 
 // checkText refuses what encoding/json would let through: an empty body or null
@@ -160,6 +177,9 @@ func escape(b []byte) rune {
 // unknownField is the path of the first key, in order of name, that t has no
 // field for, or "". Unlike encoding/json it tells "Prompt" from "prompt".
 func unknownField(raw json.RawMessage, t reflect.Type) string {
+	if t == reflect.TypeFor[time.Time]() {
+		return "" // no object in JSON
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return unknownField(raw, t.Elem())

@@ -44,6 +44,18 @@ var badBodies = []struct {
 	{"long unknown field", `{"` + strings.Repeat("x", 9000) + `":1}`, strings.Repeat("x", 64) + "…", "unknown field"},
 	{"unknown nested field", `{"prompt":"a","loras":[{"name":"x","scale":1},{"weight":1}]}`, "loras.weight", "unknown field"},
 
+	{"words for not_before", `{"prompt":"a","not_before":"tomorrow"}`, "not_before", "want a time such as 2026-01-31T18:00:00Z"},
+	{"no zone in not_before", `{"prompt":"a","not_before":"2026-11-24T16:00:00"}`, "not_before", "want a time such as"},
+	{"number for not_before", `{"prompt":"a","not_before":1795515209}`, "not_before", "want a time such as"},
+	{"object for not_before", `{"prompt":"a","not_before":{"day":1}}`, "not_before", "want a time such as"},
+	{"not_before too late", `{"prompt":"a","not_before":"9999-01-01T00:00:00Z"}`, "not_before", "want a time within"},
+	{"text for priority", `{"prompt":"a","priority":"high"}`, "priority", "want a whole number"},
+	{"priority over 10", `{"prompt":"a","priority":11}`, "priority", "from -10 to 10"},
+	{"priority under -10", `{"prompt":"a","priority":-11}`, "priority", "from -10 to 10"},
+	{"text for timeout_s", `{"prompt":"a","timeout_s":"1m"}`, "timeout_s", "want a number"},
+	{"negative timeout_s", `{"prompt":"a","timeout_s":-1}`, "timeout_s", "from 0 to"},
+	{"timeout_s of a year", `{"prompt":"a","timeout_s":31536000}`, "timeout_s", "from 0 to"},
+
 	{"number for prompt", `{"prompt":5}`, "prompt", "want a string"},
 	{"text for steps", `{"prompt":"a","steps":"20"}`, "steps", "want a whole number"},
 	{"half a step", `{"prompt":"a","steps":1.5}`, "steps", "1.5"},

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"leafserve"
 	"leafserve/httpapi"
@@ -193,5 +194,39 @@ func TestTimeout(t *testing.T) {
 	wantError(t, r, http.StatusGatewayTimeout, "", "time that the request gives is over")
 	if !strings.Contains(string(r.body), `"code":"timeout"`) {
 		t.Errorf("body %s", r.body)
+	}
+}
+
+// TestPriority: what is urgent runs first, and what is for later waits; both are
+// shown as they were asked for.
+func TestPriority(t *testing.T) {
+	h := newHeld()
+	w := start(t, h.run)
+	ask := func(fields string) leafserve.Job {
+		t.Helper()
+		r := w.do("POST", "/generate", `{"prompt":"an owl"`+fields+`}`, "Prefer: respond-async")
+		if r.status != http.StatusAccepted {
+			t.Fatalf("%s: %d %s", fields, r.status, r.body)
+		}
+		return parse[leafserve.Job](t, r)
+	}
+	first := ask("")
+	<-h.started
+	later := ask(`,"priority":10,"not_before":"` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `"`)
+	ordinary, urgent := ask(""), ask(`,"priority":5,"timeout_s":600`)
+	if urgent.Request.Priority != 5 || urgent.Request.TimeoutS != 600 || later.Request.NotBefore == nil {
+		t.Errorf("requests became %+v and %+v", urgent.Request, later.Request)
+	}
+	stats := parse[leafserve.QueueStats](t, w.do("GET", "/queue", ""))
+	if stats.Queued != 3 || stats.Delayed != 1 || stats.Running != 1 || len(stats.Levels) != 2 || stats.Levels[0].Priority != 5 {
+		t.Errorf("stats %+v, want 3 queued, 1 of them for later, and the urgent level first", stats)
+	}
+	w.do("DELETE", "/jobs/"+first.ID, "")
+	if got := <-h.started; got != urgent.ID {
+		t.Errorf("job %s runs next, want the urgent %s and not %s", got, urgent.ID, ordinary.ID)
+	}
+	close(h.release)
+	if got := <-h.started; got != ordinary.ID {
+		t.Errorf("job %s runs last, want %s", got, ordinary.ID)
 	}
 }
