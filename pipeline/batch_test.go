@@ -31,7 +31,7 @@ func tasksOf(t *testing.T, m *Model, ctx func(i int) context.Context, scheduler 
 	t.Helper()
 	tasks, events := make([]leafserve.Task, len(reqs)), make([][]any, len(reqs))
 	for i, r := range reqs {
-		r.Scheduler, r.Steps = scheduler, ptr(5)
+		r.Scheduler, r.Steps = scheduler, ptr(4)
 		r, err := m.Resolve(r)
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +76,7 @@ func always(ctx context.Context) func(int) context.Context {
 // is 0 on a CPU, where rows do not meet; on a GPU it would be rounding's.)
 func TestBatchedPictures(t *testing.T) {
 	m := load(t, leaftest.DefaultModel())
-	for _, scheduler := range []string{"euler_a", "dpmpp_2m", "ddim"} {
+	for _, scheduler := range []string{"euler_a", "dpmpp_2m"} {
 		tasks, events := tasksOf(t, m, always(t.Context()), scheduler, mixed())
 		want := alone(t, m, tasks)
 		for _, room := range []int{64, 2} {
@@ -120,7 +120,7 @@ func checkEvents(t *testing.T, r leafserve.Request, events []any, room int) {
 			checkPreview(t, e.Image)
 		}
 	}
-	if want := 5 * ceilDiv(5, room); steps != want {
+	if want := 4 * ceilDiv(5, room); steps != want {
 		t.Errorf("%q is told %d steps, want %d", r.Prompt, steps, want)
 	}
 	if (previews > 0) != (r.Previews > 0) {
@@ -136,7 +136,7 @@ func TestLeavingABatch(t *testing.T) {
 	for _, scheduler := range []string{"euler_a", "dpmpp_2m", "dpmpp_2m_sde", "pndm", "heun", "lcm"} {
 		tasks, _ := tasksOf(t, m, always(t.Context()), scheduler, mixed())
 		want := alone(t, m, tasks)
-		for _, after := range []int{1, 3, 5} {
+		for _, after := range []int{1, 4} {
 			t.Run(fmt.Sprintf("%s, after step %d", scheduler, after), func(t *testing.T) {
 				leaving, cancel := context.WithCancel(t.Context())
 				defer cancel()

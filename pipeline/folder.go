@@ -1,4 +1,4 @@
-// Package pipeline runs one job from its prompt to its pictures. Read it first:
+// Package pipeline runs jobs, each from its prompt to its pictures. Read it first:
 //
 //	request → textenc (prompt and negative prompt) → noise, one generator a
 //	picture → diffusion (all pictures of a batch in one UNet run a step) → VAE →
@@ -7,6 +7,10 @@
 // A comparison (compare.go) goes that way with every arm's clean and damaged
 // prompt: Encoders.Attack finds the typo first, a Judge looks at the pictures
 // afterwards, and package report writes up what came of it.
+//
+// Jobs of different requests share the UNet's runs where they agree in BatchKey
+// (batch.go); each keeps what is its own, and leaves the batch by itself when its
+// context ends or something of its own fails.
 //
 // A Folder says what a model folder holds without loading a weight, and checks
 // requests; a Model is loaded and makes pictures; a Runner does so for a queue.
