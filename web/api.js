@@ -1,4 +1,5 @@
 /* The HTTP contract from the browser: JSON with 64-bit seeds, errors, server-sent events. */
+import { fetchWithKey } from './key.js';
 
 /* Seeds go up to 2^64-1 but JavaScript's numbers are exact only to 2^53: long integers are kept as strings of digits. */
 const STRING_OR_LONG_INTEGER = /"[^"\\]*(?:\\.[^"\\]*)*"|(?<![\d.])\d{16,}(?![\d.eE])/g;
@@ -16,9 +17,9 @@ export class ApiError extends Error {
   }
   get gone() { return this.status === 404 || this.status === 410; }
 }
-/** fetch, with the contract's errors as ApiError; any other error means that nobody answered. An answer makes an "answered" event. */
+/** fetch, with the API key and the contract's errors as ApiError; any other error means that nobody answered. An answer makes an "answered" event. */
 export async function ask(path, options) {
-  const r = await fetch(path, options);
+  const r = await fetchWithKey(path, options);
   if (r.status < 500) dispatchEvent(new CustomEvent('answered', { detail: r.ok }));
   if (!r.ok) throw new ApiError(r, (await r.json().catch(() => null))?.error);
   return r;

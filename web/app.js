@@ -1,9 +1,10 @@
-/* The page of leafserve: the jobs of this tab, and the wiring. dom.js builds nodes, api.js talks to the server,
+/* The page of leafserve: the jobs of this tab, and the wiring. dom.js builds nodes, api.js talks to the server, key.js has its key,
    settings.js has the form and the address, connection.js waits for the server, views.js and compare.js show jobs,
    tokens.js shows tokens, gallery.js the stored pictures. */
 import { $, button, countdown, fill, h, keep, kept, message, say, sleep, toast } from './dom.js';
 import { ApiError, ask, encode, events, getJSON } from './api.js';
 import { address, again, fieldOf, known, readAddress, readSettings, request, tell, useModels, whyNoBreak, writeAddress } from './settings.js';
+import { offerToForget } from './key.js';
 import { hideBanner, tryNow, waitForServer, watchConnection } from './connection.js';
 import { emptyView, isLive, singleView, thumbView } from './views.js';
 import { compareView, listView } from './compare.js';
@@ -221,7 +222,7 @@ function setTheme(name) {
   keep(localStorage, 'theme', name);
 }
 function onKey(e) {
-  if (e.isComposing || $('copybox').open) return;
+  if (e.isComposing || document.querySelector('dialog[open]')) return;
   if (e.key === '/' && !/^(INPUT|TEXTAREA|SELECT)$/.test(e.target.tagName)) { e.preventDefault(); ($('view-make').hidden ? $('q') : $('prompt')).focus(); }
   if ($('view-make').hidden) return;
   if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) { e.preventDefault(); submit(e.shiftKey ? 'compare' : 'generate'); }
@@ -261,6 +262,7 @@ async function start() {
   $('reader').onchange = find;
   addEventListener('keydown', onKey);
   watchConnection();
+  offerToForget();
   addEventListener('hashchange', route);
   recall();
   route();

@@ -35,7 +35,8 @@ type server struct {
 	created chan *job   // jobs that POST /generate and POST /compare made
 	listens chan listen // streams that were opened
 
-	hideModels atomic.Bool // GET /v1/models answers 503
+	hideModels atomic.Bool            // GET /v1/models answers 503
+	wants      atomic.Pointer[string] // the API key that requests need; nil for none
 	gallery    gallery
 
 	mu       sync.Mutex
@@ -124,7 +125,26 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /jobs/{id}", s.getJob)
 	mux.HandleFunc("DELETE /jobs/{id}", s.deleteJob)
 	mux.HandleFunc("GET /jobs/{id}/events", s.getEvents)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if no := s.keyless(mux, r); no.status > 0 {
+			writeError(w, no)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// keyless refuses a request whose key is not the one wanted, if its route needs one.
+func (s *server) keyless(mux *http.ServeMux, r *http.Request) refusal {
+	key, given := s.wants.Load(), r.Header.Get("Authorization")
+	_, route := mux.Handler(r)
+	switch {
+	case key == nil || route == "GET /" || route == "GET /images/{name}" || given == "Bearer "+*key:
+		return refusal{}
+	case given == "":
+		return refusal{status: http.StatusUnauthorized, message: "this server wants an API key: send Authorization: Bearer KEY"}
+	}
+	return refusal{status: http.StatusUnauthorized, message: "nobody has this API key: check it, or ask for another"}
 }
 
 var models = []leafserve.ModelInfo{

@@ -1,4 +1,5 @@
 /* The form and the address: what the next request will say, and links to what was made. */
+import { hasKey } from './key.js';
 import { $, clip, fill, h } from './dom.js';
 import { encode, parse } from './api.js';
 
@@ -173,6 +174,7 @@ export function again(p) {
 /** The command that does the same: it saves the picture, or the report of the comparison. */
 export function curl(job) {
   const { previews, ...request } = job.request, data = `-d '${encode(request).replaceAll("'", `'\\''`)}'`;
-  if (job.kind === 'compare') return `curl -fsS ${location.origin}/compare -o report.html \\\n  -H 'Content-Type: application/json' -H 'Accept: text/html' \\\n  ${data}`;
-  return `curl -fsS ${location.origin}/generate -o picture.png \\\n  -H 'Content-Type: application/json' -H 'Accept: image/png' \\\n  ${data}`;
+  const key = hasKey() ? ` \\\n  -H "Authorization: Bearer $LEAFSERVE_KEY"` : '';
+  if (job.kind === 'compare') return `curl -fsS ${location.origin}/compare -o report.html${key} \\\n  -H 'Content-Type: application/json' -H 'Accept: text/html' \\\n  ${data}`;
+  return `curl -fsS ${location.origin}/generate -o picture.png${key} \\\n  -H 'Content-Type: application/json' -H 'Accept: image/png' \\\n  ${data}`;
 }

@@ -10,9 +10,11 @@
 // /v1/models, POST /generate and POST /compare with "Prefer: respond-async" and
 // an Idempotency-Key, GET and DELETE /jobs/{id}, GET /jobs/{id}/events with
 // Last-Event-ID, GET /images/{name} and GET /search; where that answers with an
-// error there is no gallery to show. It keeps the jobs of a browser tab in that
-// tab's session storage and everything that makes a link in the address's
-// fragment, so prompts reach neither a log nor a Referer.
+// error there is no gallery to show. Where an answer is 401 it asks for an API
+// key, sends it from then on and keeps it in the browser's local storage. It
+// keeps the jobs of a browser tab in that tab's session storage and everything
+// that makes a link in the address's fragment, so prompts reach neither a log
+// nor a Referer.
 package web
 
 import (
