@@ -242,7 +242,8 @@ func (s *service) work(ctx context.Context, q *queue.Queue, pictures gallery.Sto
 // greet tells a person how to start.
 func (s *service) greet(addr net.Addr) {
 	url := "http://" + addr.String()
-	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+	tcp, ok := addr.(*net.TCPAddr)
+	if ok && tcp.IP.IsUnspecified() {
 		url = fmt.Sprintf("http://localhost:%d", tcp.Port)
 	}
 	fmt.Fprintf(s.out, `
@@ -251,8 +252,11 @@ leafserve is ready.
   picture  curl -s %s/generate -H 'Content-Type: application/json' -H 'Accept: image/png' \
              -d '{"prompt":"a ghost on a yellow background"}' -o ghost.png
 `, url, url)
-	if _, open := s.keys.Client(""); !open {
+	switch _, open := s.keys.Client(""); {
+	case !open:
 		fmt.Fprintln(s.out, "  keys     requests need one: add -H 'Authorization: Bearer KEY'")
+	case ok && !tcp.IP.IsLoopback():
+		fmt.Fprintln(s.out, "  keys     none, so whoever reaches this address may use it; leafserve keys new NAME makes one")
 	}
 	if s.cfg.HTTP.Redis == "" {
 		fmt.Fprintln(s.out, "  queue    in memory, kept when this process is stopped; --redis URL keeps it over a crash, too")
