@@ -17,6 +17,7 @@
 //	GET    /v1/models[/{id}]     models.go     what can be asked for
 //	GET    /healthz, /readyz     health.go     probes
 //	GET    /metrics              health.go     what Prometheus scrapes
+//	*      /queue…               operate.go    the queue, for those who run it
 //	GET    /                     page.go       the web page
 //
 // What a client may rely on:
@@ -32,6 +33,12 @@
 //   - When the server stops, event streams end, and requests that still wait
 //     after the grace period get 202 with the job instead of a cut connection.
 //
-// It does no authentication and sends no CORS headers. Requests over loopback
-// must name a host that we know (hosts.go), against DNS rebinding.
+// Where Config.Who knows API keys, every route but the probes, the page, and
+// pictures and reports, whose names nobody can guess, wants one (auth.go). To
+// other clients than its own a job is NotFound; admins see all and operate the
+// queue (operate.go), which without keys is for programs on this machine. The
+// gallery is one for all clients: GET /search shows what any of them drew.
+//
+// It sends no CORS headers. Requests over loopback must name a host that we know
+// (hosts.go), against DNS rebinding.
 package httpapi
