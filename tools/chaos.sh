@@ -34,7 +34,7 @@ summary='
 log=$(mktemp "${TMPDIR:-/tmp}/leafserve-chaos-XXXXXX")
 export LEAFSERVE_CHAOS=long
 status=0
-go test -count=1 -timeout 60m -p 1 -v -run "${1:-Chaos|Outage|Failover|OnSentinel|OnCluster}" ./queue ./cmd/leafserve 2>&1 |
+go test -count=1 -timeout 60m -p 1 -v -run "${1:-Chaos|Outage|Failover|Replicas}" ./queue ./cmd/leafserve 2>&1 |
 	tee "$log" | awk "$summary" || status=$?
 say "$SECONDS s; the log is $log"
 exit "$status"
