@@ -23,6 +23,12 @@ type costs struct {
 	cpu                 time.Duration // of Redis, an operation
 }
 
+// String writes times in milliseconds.
+func (c costs) String() string {
+	return fmt.Sprintf("enqueue %.2f ms, turn %.2f ms, read %.2f ms; an operation %.1f commands, %.0f bytes, %.2f ms of Redis's time",
+		milliseconds(c.enqueue), milliseconds(c.turn), milliseconds(c.read), c.commands, c.bytes, milliseconds(c.cpu))
+}
+
 // TestChaosDepth compares the costs at 100 and at 10,000 queued jobs. Commands
 // and bytes are held to be the same; times are told only.
 func TestChaosDepth(t *testing.T) {
@@ -31,8 +37,8 @@ func TestChaosDepth(t *testing.T) {
 	shallow := s.costs(200)
 	s.fill(10_000 - 100)
 	deep := s.costs(200)
-	t.Logf("at 100 jobs    %+v", shallow)
-	t.Logf("at 10,000 jobs %+v", deep)
+	t.Logf("at 100 jobs: %v", shallow)
+	t.Logf("at 10,000 jobs: %v", deep)
 	t.Logf("ratios: enqueue %.2f, turn %.2f, read %.2f, commands %.2f, bytes %.2f, Redis's time %.2f",
 		ratio(deep.enqueue, shallow.enqueue), ratio(deep.turn, shallow.turn), ratio(deep.read, shallow.read),
 		deep.commands/shallow.commands, deep.bytes/shallow.bytes, ratio(deep.cpu, shallow.cpu))
