@@ -164,28 +164,49 @@ func open(opts *redis.UniversalOptions) redis.UniversalClient {
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	client := redis.NewUniversalClient(opts)
 	client.AddHook(bound{})
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(bound{cluster.ReloadState}) })
+	}
 	return client
 }
 
-// bound is the hook that ends every command after answerWithin.
-type bound struct{}
+// bound is the hook that ends every command after answerWithin. When a server
+// did not do its part it calls astray, if that is not nil: a cluster's client,
+// which else asks once a minute, has to ask who is master now.
+type bound struct{ astray func(context.Context) }
 
 func (bound) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (bound) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (b bound) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		ctx, cancel := context.WithTimeout(ctx, answerWithin)
-		defer cancel()
-		return next(ctx, cmd)
+		return b.run(ctx, func(ctx context.Context) error { return next(ctx, cmd) })
 	}
 }
 
-func (bound) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (b bound) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		ctx, cancel := context.WithTimeout(ctx, answerWithin)
-		defer cancel()
-		return next(ctx, cmds)
+		return b.run(ctx, func(ctx context.Context) error { return next(ctx, cmds) })
 	}
+}
+
+func (b bound) run(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	err := do(ctx)
+	if b.astray != nil && notServed(err) {
+		b.astray(ctx)
+	}
+	return err
+}
+
+// notServed says whether a server is away, or no master any more.
+func notServed(err error) bool {
+	var reply redis.Error
+	if err == nil || !errors.As(err, &reply) {
+		return err != nil
+	}
+	_, moved := redis.IsMovedError(err)
+	return moved || redis.IsReadOnlyError(err) || redis.IsClusterDownError(err)
 }
 
 // Embedded starts a Redis in this process (miniredis, in memory, on a free

@@ -14,11 +14,31 @@ import (
 	"leafserve/internal/leaftest"
 )
 
+// replicated is a Redis that may lose a server.
+type replicated struct {
+	url      string
+	master   func() *leaftest.RedisServer // that has the queue
+	replicas []*leaftest.RedisServer
+	inStep   func()                  // waits until the replicas have what the master has
+	guards   []*leaftest.RedisServer // sentinels
+}
+
+func underSentinels(t *testing.T) replicated {
+	s := leaftest.Sentinel(t, nil)
+	return replicated{s.URL(), s.Master, s.Servers[1:], s.InStep, s.Sentinels}
+}
+
+func inCluster(t *testing.T) replicated {
+	c := leaftest.ReplicatedCluster(t)
+	master := func() *leaftest.RedisServer { return c.Master(string(baseOf("main"))) }
+	return replicated{c.URL(), master, c.Nodes[3:], c.InStep, nil}
+}
+
 // failover is a queue on a replicated Redis, with workers and clients at work.
 type failover struct {
 	*Queue
 	t       *testing.T
-	redis   *leaftest.RedisSentinel
+	redis   replicated
 	stop    chan struct{} // closed when clients are to stop
 	taken   chan struct{} // told of each acknowledged job
 	refused chan struct{} // told of each refusal
@@ -28,32 +48,34 @@ type failover struct {
 	jobs  map[string]string // prompt by id of acknowledged jobs
 }
 
-// TestFailover kills the master of a replicated Redis under load. Sentinels
-// promote a replica, and every job that was acknowledged is there and ends.
+// TestFailover kills the master of a replicated Redis under load. A replica is
+// promoted, and every job that was acknowledged is there and ends.
 func TestFailover(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
-		blind int // sentinels that are down, too, until clients have seen that the master is
+		start func(*testing.T) replicated
+		blind int // sentinels that are down, too, until clients have been refused
 	}{
-		{name: "the master dies"},
-		{name: "the master dies and sentinels with it", blind: 2},
+		{name: "under sentinels", start: underSentinels},
+		{name: "under sentinels that are down as well", start: underSentinels, blind: 2},
+		{name: "in a cluster", start: inCluster},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			rounds := 1
 			if os.Getenv("LEAFSERVE_CHAOS") == "long" {
 				rounds = 10
 			}
-			f := newFailover(t)
+			f := newFailover(t, tc.start(t))
 			var clients sync.WaitGroup
 			for range 4 {
 				clients.Go(f.client)
 			}
 			for round := range rounds {
 				f.hear(50, "jobs were taken", f.taken)
-				old := f.strike(tc.blind)
+				f.strike(f.redis.guards[:tc.blind])
 				if round < rounds-1 {
-					old.Start()
-					f.redis.InStep()
+					f.redis.inStep()
 				}
 			}
 			close(f.stop)
@@ -63,20 +85,53 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-func newFailover(t *testing.T) *failover {
+func newFailover(t *testing.T, r replicated) *failover {
 	t.Helper()
-	s := leaftest.Sentinel(t, nil)
 	f := &failover{
-		t: t, redis: s, stop: make(chan struct{}), jobs: map[string]string{},
+		t: t, redis: r, stop: make(chan struct{}), jobs: map[string]string{},
 		taken: make(chan struct{}, 1_000_000), refused: make(chan struct{}, 1_000_000),
 	}
 	cfg := Config{Replicas: 1, Lease: 2 * time.Second, MaxAttempts: 100, MaxQueued: 50}
-	f.Queue = New(connect(t, s.URL()), cfg)
+	f.Queue = New(connect(t, r.url), cfg)
 	for range 2 { // each as if in a process of its own
-		b := &rig{Queue: New(connect(t, s.URL()), cfg)}
+		b := &rig{Queue: New(connect(t, r.url), cfg)}
 		b.work(t, WorkerConfig{}, briefly)
 	}
 	return f
+}
+
+// TestReplicas stops all replicas: nothing is acknowledged that they do not have,
+// neither at first nor when the client asks again with its key.
+func TestReplicas(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		start func(*testing.T) replicated
+	}{
+		{"under sentinels", underSentinels},
+		{"in a cluster", inCluster},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			r := tc.start(t)
+			q := New(connect(t, r.url), Config{Replicas: 1})
+			enqueue := func(prompt string) error {
+				_, err := q.Enqueue(t.Context(), ask(prompt), leafserve.Submission{IdempotencyKey: prompt})
+				return err
+			}
+			if err := enqueue("before"); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range r.replicas {
+				s.Pause()
+			}
+			wantKind(t, "Enqueue without replicas", enqueue("meanwhile"), leafserve.Unavailable)
+			wantKind(t, "Enqueue again", enqueue("meanwhile"), leafserve.Unavailable)
+			for _, s := range r.replicas {
+				s.Resume()
+			}
+			leaftest.Eventually(t, "the job is taken", func(context.Context) bool { return enqueue("meanwhile") == nil })
+		})
+	}
 }
 
 // briefly is the runner that takes a few milliseconds.
@@ -125,25 +180,26 @@ func (f *failover) submit(prompt string) {
 	}
 }
 
-// strike kills the master and waits until the queue works again.
-func (f *failover) strike(blind int) (old *leaftest.RedisServer) {
+// strike kills the master, and guards with it until clients have been refused.
+// When another is master the old one comes back, and the queue has to work.
+func (f *failover) strike(guards []*leaftest.RedisServer) {
 	f.t.Helper()
-	old = f.redis.Master()
-	for i := range blind {
-		f.redis.Sentinels[i].Kill()
+	old := f.redis.master()
+	for _, s := range guards {
+		s.Kill()
 	}
 	old.Kill()
-	if blind > 0 {
+	if len(guards) > 0 {
 		drain(f.refused)
 		f.hear(4, "requests were refused", f.refused)
 	}
-	for i := range blind {
-		f.redis.Sentinels[i].Start()
+	for _, s := range guards {
+		s.Start()
 	}
-	leaftest.Eventually(f.t, "a replica is promoted", func(context.Context) bool { return f.redis.Master() != old })
+	leaftest.Eventually(f.t, "a replica is promoted", func(context.Context) bool { return f.redis.master() != old })
+	old.Start()
 	drain(f.taken)
 	f.hear(50, "jobs were taken again", f.taken)
-	return old
 }
 
 func drain(c <-chan struct{}) {

@@ -26,6 +26,7 @@ type RedisServer struct {
 	args  []string
 	ready string // what it says when it can be used
 	cmd   *exec.Cmd
+	admin *redis.Client // nil before Admin
 }
 
 // Redis starts a redis-server on a free loopback port, with its files in a
@@ -73,9 +74,11 @@ func (s *RedisServer) URL() string { return s.guard.url("", s.Addr, "", "") }
 // Admin is a client that may do everything, also when the server is guarded.
 func (s *RedisServer) Admin() *redis.Client {
 	s.t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: s.Addr, Password: s.guard.admin(), TLSConfig: s.guard.tls(s.t), DisableIdentity: true})
-	s.t.Cleanup(func() { c.Close() })
-	return c
+	if s.admin == nil {
+		s.admin = redis.NewClient(&redis.Options{Addr: s.Addr, Password: s.guard.admin(), TLSConfig: s.guard.tls(s.t), DisableIdentity: true})
+		s.t.Cleanup(func() { s.admin.Close() })
+	}
+	return s.admin
 }
 
 // Start starts the server again after Kill and returns when it takes
@@ -108,6 +111,9 @@ func (s *RedisServer) Kill() {
 	s.cmd.Wait() // the error is the kill
 	s.cmd = nil
 }
+
+// Up says whether the server has been started and not been killed since.
+func (s *RedisServer) Up() bool { return s.cmd != nil }
 
 // Pause stops the process where it stands, connections open and silent, until
 // Resume.

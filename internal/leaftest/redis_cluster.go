@@ -3,54 +3,124 @@ package leaftest
 import (
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // RedisCluster is a Redis Cluster that belongs to one test.
 type RedisCluster struct {
-	Nodes []*RedisServer // all masters
+	Nodes []*RedisServer // the masters, then their replicas in the same order
+
+	t testing.TB
+	g *Guard
 }
 
-const slots = 16384
+const (
+	slots   = 16384
+	masters = 3
+)
 
 // Cluster starts a cluster of three masters on loopback, behind g if that is
 // not nil, and returns when it takes writes, about two seconds later. It ends
 // with the test.
 func Cluster(t testing.TB, g *Guard) *RedisCluster {
 	t.Helper()
-	c := &RedisCluster{}
-	for range 3 {
-		c.Nodes = append(c.Nodes, GuardedRedis(t, g, "--cluster-enabled", "yes"))
+	c := &RedisCluster{t: t, g: g}
+	for i := range masters {
+		node := c.start().Admin()
+		try(t, node.Do(t.Context(), "cluster", "set-config-epoch", i+1).Err())
+		try(t, node.ClusterAddSlotsRange(t.Context(), i*slots/masters, (i+1)*slots/masters-1).Err())
 	}
-	n := len(c.Nodes)
-	admins := make([]*redis.Client, n)
-	for i, node := range c.Nodes {
-		admins[i] = node.Admin()
-		try(t, admins[i].Do(t.Context(), "cluster", "set-config-epoch", i+1).Err())
-		try(t, admins[i].ClusterAddSlotsRange(t.Context(), i*slots/n, (i+1)*slots/n-1).Err())
+	c.meet()
+	return c
+}
+
+// ReplicatedCluster is Cluster with a replica of every master, which takes the
+// master's place a second after it fell silent.
+func ReplicatedCluster(t testing.TB) *RedisCluster {
+	t.Helper()
+	c := Cluster(t, nil)
+	for range masters {
+		c.start()
 	}
-	for _, node := range c.Nodes[1:] {
-		host, port, err := net.SplitHostPort(node.Addr)
+	c.meet()
+	for i, master := range c.Nodes[:masters] {
+		id, err := master.Admin().ClusterMyID(t.Context()).Result()
 		try(t, err)
-		try(t, admins[0].ClusterMeet(t.Context(), host, port).Err())
+		try(t, c.Nodes[masters+i].Admin().ClusterReplicate(t.Context(), id).Err())
 	}
-	for _, admin := range admins {
-		Eventually(t, "the cluster takes writes", func(ctx context.Context) bool {
-			info := admin.ClusterInfo(ctx).Val()
-			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(n))
+	c.InStep()
+	return c
+}
+
+// start adds a node, which knows no other yet.
+func (c *RedisCluster) start() *RedisServer {
+	c.t.Helper()
+	node := GuardedRedis(c.t, c.g, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+	c.Nodes = append(c.Nodes, node)
+	return node
+}
+
+// meet makes the nodes known to each other.
+func (c *RedisCluster) meet() {
+	c.t.Helper()
+	host, port, err := net.SplitHostPort(c.Nodes[0].Addr)
+	try(c.t, err)
+	for _, node := range c.Nodes[1:] {
+		try(c.t, node.Admin().ClusterMeet(c.t.Context(), host, port).Err())
+	}
+	c.settled()
+}
+
+// settled waits until all nodes know each other and take writes.
+func (c *RedisCluster) settled() {
+	c.t.Helper()
+	known := "cluster_known_nodes:" + strconv.Itoa(len(c.Nodes))
+	for _, node := range c.Nodes {
+		Eventually(c.t, "the cluster takes writes", func(ctx context.Context) bool {
+			info := node.Admin().ClusterInfo(ctx).Val()
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, known)
 		})
 	}
-	return c
+}
+
+// InStep waits until all nodes take writes and every replica follows a master.
+func (c *RedisCluster) InStep() {
+	c.t.Helper()
+	c.settled()
+	Eventually(c.t, "the replicas are in step", func(ctx context.Context) bool {
+		following := 0
+		for _, node := range c.Nodes {
+			following += strings.Count(node.Admin().Info(ctx, "replication").Val(), "state=online")
+		}
+		return following == len(c.Nodes)-masters
+	})
+}
+
+// Master is the node that has key, as one that is up knows.
+func (c *RedisCluster) Master(key string) *RedisServer {
+	c.t.Helper()
+	i := slices.IndexFunc(c.Nodes, (*RedisServer).Up)
+	admin := c.Nodes[i].Admin()
+	slot, err := admin.ClusterKeySlot(c.t.Context(), key).Result()
+	try(c.t, err)
+	ranges, err := admin.ClusterSlots(c.t.Context()).Result()
+	try(c.t, err)
+	for _, r := range ranges {
+		if r.Start <= int(slot) && int(slot) <= r.End {
+			return c.Nodes[slices.IndexFunc(c.Nodes, func(s *RedisServer) bool { return s.Addr == r.Nodes[0].Addr })]
+		}
+	}
+	c.t.Fatalf("no node has slot %d of %s", slot, key)
+	return nil
 }
 
 // URL is the address as queue.Connect takes it.
 func (c *RedisCluster) URL() string {
-	return c.Nodes[0].guard.url("+cluster", addresses(c.Nodes), "", "")
+	return c.g.url("+cluster", addresses(c.Nodes), "", "")
 }
 
 func addresses(servers []*RedisServer) string {

@@ -20,8 +20,9 @@ type RedisSentinel struct {
 	Servers   []*RedisServer // the first master comes first
 	Sentinels []*RedisServer
 
-	t testing.TB
-	g *Guard
+	t      testing.TB
+	g      *Guard
+	admins []*redis.SentinelClient // of the sentinels
 }
 
 const (
@@ -58,6 +59,7 @@ func (s *RedisSentinel) watch() {
 	ports := []string{freePort(s.t), freePort(s.t), freePort(s.t)}
 	for i := range ports {
 		s.Sentinels = append(s.Sentinels, s.sentinel(i, ports))
+		s.admins = append(s.admins, s.admin(i))
 	}
 	for i := range ports {
 		s.ready(i)
@@ -68,7 +70,7 @@ func (s *RedisSentinel) watch() {
 // one promoted.
 func (s *RedisSentinel) ready(i int) {
 	s.t.Helper()
-	admin := s.admin(i)
+	admin := s.admins[i]
 	Eventually(s.t, "the sentinels are ready", func(ctx context.Context) bool {
 		m, err := admin.Master(ctx, masterName).Result()
 		return err == nil && m["num-slaves"] == "2" && m["flags"] == "master" && admin.CkQuorum(ctx, masterName).Err() == nil
@@ -86,7 +88,7 @@ func (s *RedisSentinel) sentinel(i int, ports []string) *RedisServer {
 		fmt.Sprintf("sentinel myid %040x", i+1),
 		fmt.Sprintf("sentinel monitor %s %s %s 2", masterName, host, master),
 		fmt.Sprintf("sentinel down-after-milliseconds %s 500", masterName),
-		fmt.Sprintf("sentinel failover-timeout %s 3000", masterName),
+		fmt.Sprintf("sentinel failover-timeout %s 1500", masterName),
 	}
 	if s.g != nil {
 		lines = append(lines, fmt.Sprintf("sentinel auth-pass %s %s", masterName, adminPassword), "requirepass "+sentinelPassword, "port 0", "tls-port "+ports[i])
@@ -107,6 +109,7 @@ func (s *RedisSentinel) sentinel(i int, ports []string) *RedisServer {
 	return launch(s.t, s.g, ports[i], "+monitor master", []string{file, "--sentinel", "--bind", loopback})
 }
 
+// admin makes a client of sentinel i.
 func (s *RedisSentinel) admin(i int) *redis.SentinelClient {
 	s.t.Helper()
 	opts := &redis.Options{Addr: s.Sentinels[i].Addr, TLSConfig: s.g.tls(s.t), DisableIdentity: true}
@@ -136,7 +139,7 @@ func (s *RedisSentinel) InStep() {
 // Master is the server that the first sentinel holds for the master.
 func (s *RedisSentinel) Master() *RedisServer {
 	s.t.Helper()
-	addr, err := s.admin(0).GetMasterAddrByName(s.t.Context(), masterName).Result()
+	addr, err := s.admins[0].GetMasterAddrByName(s.t.Context(), masterName).Result()
 	try(s.t, err)
 	for _, server := range s.Servers {
 		if server.Addr == net.JoinHostPort(addr[0], addr[1]) {
