@@ -142,7 +142,7 @@ var settingRow = regexp.MustCompile("(?m)^\\| (`--[^|]*) \\| ([^|]*) \\|")
 // settingWords are README's words for defaults that are found at run time, with
 // the flag's own.
 var settingWords = map[string]string{"embedded": "", "user's data folder": "", "found": "", "one a core": "0", "none": "[]",
-	"`keys.yaml` in the data folder": "", "`--max-queued`": "0"}
+	"`keys.yaml` in the data folder": "", "`--max-queued`": "0", "host and process": "", "off": ""}
 
 // TestReadmeSettings: README's configuration table has serve's flags, all of
 // them, with their defaults.
@@ -179,6 +179,9 @@ func sameDefault(readme, flag string) bool {
 		return words == flag
 	}
 	value := strings.Trim(readme, "`")
+	if value == flag {
+		return true
+	}
 	if d, err := time.ParseDuration(value); err == nil {
 		value = d.String()
 	}
