@@ -36,7 +36,7 @@ bench: build ## measure this machine: cold start, seconds a step, pictures a sec
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@tools/fuzz.sh $(FUZZTIME)
 
-chaos: ## kill workers, take Redis away, fill the disk: what tests do briefly, for ten minutes
+chaos: ## kill workers, take Redis away, fill the disk: what tests do briefly, for a quarter of an hour
 	@tools/chaos.sh
 
 golden: ## say how the reference numbers in testdata are made again

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Breaks things on purpose, in the long form of the tests that do so in short form with all others: workers killed,
-# stopped and starved, Redis killed, paused and failing over. It takes some ten minutes, tells what each test saw as it
-# goes, and closes with one line of counts and the name of the log, which has all that was said.
+# stopped and starved, Redis killed, paused and failing over. It takes a quarter of an hour, tells what each test saw as
+# it goes, and closes with one line of counts and the name of the log, which has all that was said.
 #
 # usage: tools/chaos.sh [PATTERN of test names]
 set -euo pipefail
