@@ -32,16 +32,52 @@ func BenchmarkEnqueue(b *testing.B) {
 	})
 }
 
-// BenchmarkClaimFinish is what one worker with nothing to do in between makes.
+// BenchmarkClaim is the claim alone.
+func BenchmarkClaim(b *testing.B) {
+	onBackends(b, func(b *testing.B, q *rig) {
+		q.fill(b, b.N)
+		b.ResetTimer()
+		for range b.N {
+			q.claimed(b)
+		}
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+	})
+}
+
+// fill enqueues n jobs.
+func (b *rig) fill(t testing.TB, n int) {
+	t.Helper()
+	for range n {
+		b.enqueue(t, "a photo of a leaf")
+	}
+}
+
+// BenchmarkClaimFinish is a claim and the end of the job.
 func BenchmarkClaimFinish(b *testing.B) {
 	onBackends(b, func(b *testing.B, q *rig) {
-		for range b.N {
-			q.enqueue(b, "a photo of a leaf")
-		}
+		q.fill(b, b.N)
 		b.ResetTimer()
 		for range b.N {
 			q.finish(b, q.claimed(b))
 		}
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+	})
+}
+
+// BenchmarkWorker is what one worker makes of jobs that take no time.
+func BenchmarkWorker(b *testing.B) {
+	onBackends(b, func(b *testing.B, q *rig) {
+		q.fill(b, b.N)
+		last := make(chan struct{})
+		ran := 0
+		b.ResetTimer()
+		q.start(b, WorkerConfig{}, func(tasks []leafserve.Task) []leafserve.Outcome {
+			if ran++; ran == b.N {
+				close(last)
+			}
+			return make([]leafserve.Outcome, len(tasks))
+		})
+		<-last
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
 	})
 }
