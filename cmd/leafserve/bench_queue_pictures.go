@@ -41,7 +41,10 @@ type wayFigures struct {
 // ways are the sizes that are compared: automatic first, then none.
 var ways = []int{0, 1, 2, 4, 8, 16}
 
-const benchClients = 8
+const (
+	benchClients = 8
+	learning     = 10 // times longer that automatic batches warm up: a worker that has run for a while knows its sizes
+)
 
 // pictureBench makes pictures by each way in turns.
 type pictureBench struct {
@@ -100,7 +103,11 @@ func (p *pictureBench) way(size int) *way {
 func (p *pictureBench) round(ctx context.Context, w *way, counts bool) error {
 	stop := work(ctx, w.worker)
 	defer stop()
-	w.meter.start(time.Duration(p.seconds * float64(time.Second)))
+	d := time.Duration(p.seconds * float64(time.Second))
+	if !counts && w.figures.Batch == 0 {
+		d *= learning
+	}
+	w.meter.start(d)
 	if _, err := p.load(ctx, w.meter, benchClients); err != nil {
 		return err
 	}
