@@ -53,14 +53,16 @@ func Connect(ctx context.Context, text string) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := open(to.opts)
+	once := *to.opts // as after retries the cause of a failure is not always known
+	once.MaxRetries, once.DialerRetries = -1, 1
+	probe := open(&once)
+	defer probe.Close()
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := to.examine(ctx, client); err != nil {
-		client.Close()
+	if err := to.examine(ctx, probe); err != nil {
 		return nil, to.explain(err)
 	}
-	return client, nil
+	return open(to.opts), nil
 }
 
 // explain words why a server cannot be used.

@@ -53,13 +53,16 @@ func ReplicatedCluster(t testing.TB) *RedisCluster {
 		try(t, c.Nodes[masters+i].Admin().ClusterReplicate(t.Context(), id).Err())
 	}
 	c.InStep()
+	for _, node := range c.Nodes { // only now, as it also bounds how long they may take to meet
+		try(t, node.Admin().ConfigSet(t.Context(), "cluster-node-timeout", "1000").Err())
+	}
 	return c
 }
 
 // start adds a node, which knows no other yet.
 func (c *RedisCluster) start() *RedisServer {
 	c.t.Helper()
-	node := GuardedRedis(c.t, c.g, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+	node := GuardedRedis(c.t, c.g, "--cluster-enabled", "yes", "--repl-diskless-sync-delay", "0")
 	c.Nodes = append(c.Nodes, node)
 	return node
 }
