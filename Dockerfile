@@ -8,8 +8,10 @@
 #   docker run … leafserve api --redis redis://redis:6379
 #   docker run --no-healthcheck … leafserve worker --redis redis://redis:6379
 #
+# and a store of pictures (--store); docker-compose.yaml and deploy/kubernetes have all of it.
+#
 # The root file system may be read-only (--read-only): only /data is written.
-# A stop waits up to 30 seconds for running jobs: docker stop --time 40.
+# A stop waits up to 30 seconds for requests, 20 for running jobs: docker stop --time 40.
 
 FROM golang:1.26-bookworm AS build
 RUN apt-get update \
