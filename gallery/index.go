@@ -18,6 +18,7 @@ import (
 type Entry struct {
 	Name      string    `json:"name"` // in the Store
 	Prompt    string    `json:"prompt"`
+	Client    string    `json:"client,omitempty"` // whose job made it, "" for nobody's in particular
 	Seed      uint64    `json:"seed"`
 	Width     int       `json:"width"`
 	Height    int       `json:"height"`

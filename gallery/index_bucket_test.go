@@ -42,7 +42,7 @@ func fill(t testing.TB, b *Bucket, all []Entry, some int) {
 // size is the number of entries that an index has.
 func size(t testing.TB, x *Index) int {
 	t.Helper()
-	hits, err := x.Newest(t.Context(), 1<<30)
+	hits, err := x.Of("").Newest(t.Context(), 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestSearchesShareARefresh(t *testing.T) {
 		t.Helper()
 		x.began = began
 		requests.Store(0)
-		_, err := x.Newest(ctx, 1)
+		_, err := x.Of("").Newest(ctx, 1)
 		wantKind(t, "Newest", err, want)
 		if n := requests.Load(); n != wantRequests {
 			t.Errorf("%d requests, want %d", n, wantRequests)
@@ -268,7 +268,7 @@ func BenchmarkBucketIndex(b *testing.B) {
 		b.Run(fmt.Sprintf("open 10000 of %d", width), open)
 		x, query := s.Index(), unit(9, 1, width)[0]
 		search := func(b *testing.B) {
-			if hits, err := x.Search(b.Context(), "a", query, 100); err != nil || len(hits) != 100 {
+			if hits, err := x.Of("").Search(b.Context(), "a", query, 100); err != nil || len(hits) != 100 {
 				b.Fatal(len(hits), err)
 			}
 		}

@@ -98,7 +98,7 @@ func TestIndexKeepsEntries(t *testing.T) {
 	want := entriesOf(unit(1, 3, 5))
 	want[1].Space, want[1].Embedding = "", nil
 	folder := indexed(t, want...)
-	hits, err := folder.Index().Newest(t.Context(), 10)
+	hits, err := folder.Index().Of("").Newest(t.Context(), 10)
 	if err != nil || len(hits) != 3 {
 		t.Fatalf("Newest = %v, %v, want 3 entries", hits, err)
 	}
@@ -158,7 +158,7 @@ func TestIndexSeesOtherProcesses(t *testing.T) {
 	reader, writer := folder.Index(), folder.Index()
 	check := func(when, want string) {
 		t.Helper()
-		if got := names(t)(reader.Newest(t.Context(), 9)); got != want {
+		if got := names(t)(reader.Of("").Newest(t.Context(), 9)); got != want {
 			t.Errorf("%s: %s, want %s", when, got, want)
 		}
 	}
@@ -184,7 +184,7 @@ func TestIndexSeesOtherProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("after an Add to the new file, one entry twice and one known", "p00003 p00002 p00000")
-	if got := names(t)(writer.Newest(t.Context(), 9)); got != "p00003 p00002 p00000" {
+	if got := names(t)(writer.Of("").Newest(t.Context(), 9)); got != "p00003 p00002 p00000" {
 		t.Errorf("who pruned sees %s", got)
 	}
 	if err := os.Remove(filepath.Join(folder.dir, indexFile)); err != nil {
@@ -218,7 +218,7 @@ func TestIndexAfterCrash(t *testing.T) {
 		}
 		x := folder.Index()
 		want := map[bool]string{true: "", false: "p00000"}[inHeader]
-		if got := names(t)(x.Newest(t.Context(), 9)); got != want {
+		if got := names(t)(x.Of("").Newest(t.Context(), 9)); got != want {
 			t.Errorf("cut at byte %d of %d: %q is left, want %q", cut, len(whole), got, want)
 		}
 		if err := x.Add(t.Context(), all[2]); err != nil {
@@ -229,7 +229,7 @@ func TestIndexAfterCrash(t *testing.T) {
 			if cut == len(whole)-1 { // only the end of the line was missing
 				want = "p00002 p00001 p00000"
 			}
-			if got := names(t)(x.Newest(t.Context(), 9)); got != want {
+			if got := names(t)(x.Of("").Newest(t.Context(), 9)); got != want {
 				t.Errorf("cut at byte %d of %d, then an Add: %q, want %q", cut, len(whole), got, want)
 			}
 		}
@@ -259,7 +259,7 @@ func TestIndexUnreadable(t *testing.T) {
 	if err := x.Add(t.Context(), all[1]); err != nil {
 		t.Fatal(err)
 	}
-	if got := names(t)(x.Newest(t.Context(), 9)); got != "p00001 p00000" {
+	if got := names(t)(x.Of("").Newest(t.Context(), 9)); got != "p00001 p00000" {
 		t.Errorf("%q is left, want both", got)
 	}
 	if !strings.Contains(log.String(), "n=6") {
@@ -315,7 +315,7 @@ func TestIndexErrors(t *testing.T) {
 	wantKind(t, "Add", folder.Index().Add(t.Context(), Entry{Name: "a.png"}), leafserve.Unavailable)
 	_, err := folder.Index().Prune(t.Context())
 	wantKind(t, "Prune", err, leafserve.Unavailable)
-	if hits, err := folder.Index().Newest(t.Context(), 3); len(hits) != 0 || err != nil {
+	if hits, err := folder.Index().Of("").Newest(t.Context(), 3); len(hits) != 0 || err != nil {
 		t.Errorf("Newest without a file = %v, %v, want nothing", hits, err)
 	}
 }
@@ -337,13 +337,13 @@ func FuzzIndexFile(f *testing.F) {
 			t.Fatal(err)
 		}
 		x := folder.Index()
-		if _, err := x.Search(t.Context(), "s", []float32{1, 0}, 5); err != nil {
+		if _, err := x.Of("").Search(t.Context(), "s", []float32{1, 0}, 5); err != nil {
 			t.Fatal(err)
 		}
 		if err := x.Add(t.Context(), Entry{Name: "new-0.png", Space: "fuzz", Embedding: Embedding{0, 1}}); err != nil {
 			t.Fatal(err)
 		}
-		if hits, err := x.Search(t.Context(), "fuzz", []float32{0, 1}, 100); err != nil || !slices.ContainsFunc(hits, func(h Hit) bool { return h.Name == "new-0.png" }) {
+		if hits, err := x.Of("").Search(t.Context(), "fuzz", []float32{0, 1}, 100); err != nil || !slices.ContainsFunc(hits, func(h Hit) bool { return h.Name == "new-0.png" }) {
 			t.Errorf("Search = %v, %v, want the new entry", hits, err)
 		}
 	})
@@ -362,19 +362,19 @@ func BenchmarkIndex(b *testing.B) {
 		}
 		query := unit(9, 1, width)[0]
 		x := folder.Index()
-		if _, err := x.Newest(b.Context(), 1); err != nil {
+		if _, err := x.Of("").Newest(b.Context(), 1); err != nil {
 			b.Fatal(err)
 		}
 		b.Run(fmt.Sprintf("search 100000 of %d", width), func(b *testing.B) {
 			for b.Loop() {
-				if hits, err := x.Search(b.Context(), "a", query, 100); err != nil || len(hits) != 100 {
+				if hits, err := x.Of("").Search(b.Context(), "a", query, 100); err != nil || len(hits) != 100 {
 					b.Fatal(len(hits), err)
 				}
 			}
 		})
 		b.Run(fmt.Sprintf("open 100000 of %d", width), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := folder.Index().Newest(b.Context(), 1); err != nil {
+				if _, err := folder.Index().Of("").Newest(b.Context(), 1); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -17,48 +17,70 @@ type Hit struct {
 	Score float64 // cosine to what was looked for, −1…1; 0 in a list without one
 }
 
+// View is an index as one client sees it.
+type View struct {
+	x      *Index
+	client string
+}
+
+// Of gives the entries of one client's jobs, of all jobs for "".
+func (x *Index) Of(client string) View { return View{x, client} }
+
+// sees says whether an entry is in the view.
+func (v View) sees(e *Entry) bool { return v.client == "" || e.Client == v.client }
+
+// best is best of the entries that the view has.
+func (v View) best(entries []*Entry, k int, score func(*Entry) (float64, bool)) []Hit {
+	return best(entries, k, func(e *Entry) (float64, bool) {
+		if !v.sees(e) {
+			return 0, false
+		}
+		return score(e)
+	})
+}
+
 // Search gives the k entries of a space that lie next to a vector of unit
 // length, best first. It compares with all: 100,000 of 768 values take about
 // 20 ms on two cores.
-func (x *Index) Search(ctx context.Context, space string, query []float32, k int) ([]Hit, error) {
-	entries, err := x.refresh(ctx)
+func (v View) Search(ctx context.Context, space string, query []float32, k int) ([]Hit, error) {
+	entries, err := v.x.refresh(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return best(entries, k, nearTo(space, query)), nil
+	return v.best(entries, k, nearTo(space, query)), nil
 }
 
 // Like gives the k entries next to the picture name, itself left out. The error
 // is NotFound for a picture that is not in the index, and Invalid for one
 // without an embedding.
-func (x *Index) Like(ctx context.Context, name string, k int) ([]Hit, error) {
-	entries, err := x.refresh(ctx)
+func (v View) Like(ctx context.Context, name string, k int) ([]Hit, error) {
+	entries, err := v.x.refresh(ctx)
 	if err != nil {
 		return nil, err
 	}
-	x.mu.Lock()
-	e := x.byName[name]
-	x.mu.Unlock()
+	v.x.mu.Lock()
+	e := v.x.byName[name]
+	v.x.mu.Unlock()
 	switch {
-	case e == nil:
+	case e == nil || !v.sees(e):
 		return nil, leafserve.Errorf(leafserve.NotFound, "there is no picture %.100q in the gallery: it was never made, or it has expired", name)
 	case len(e.Embedding) == 0:
 		return nil, leafserve.InvalidField("like", "picture %s was made by a model without CLIP, so nothing is known to be like it", name)
 	}
 	near := nearTo(e.Space, e.Embedding)
-	return best(entries, k, func(other *Entry) (float64, bool) {
+	return v.best(entries, k, func(other *Entry) (float64, bool) {
 		score, ok := near(other)
 		return score, ok && other != e
 	}), nil
 }
 
 // Newest gives the last k entries, newest first.
-func (x *Index) Newest(ctx context.Context, k int) ([]Hit, error) {
-	entries, err := x.refresh(ctx)
+func (v View) Newest(ctx context.Context, k int) ([]Hit, error) {
+	entries, err := v.x.refresh(ctx)
 	if err != nil {
 		return nil, err
 	}
-	hits := best(entries, k, func(e *Entry) (float64, bool) { return float64(e.Created.UnixMicro()), true })
+	hits := v.best(entries, k, func(e *Entry) (float64, bool) { return float64(e.Created.UnixMicro()), true })
 	for i := range hits {
 		hits[i].Score = 0
 	}

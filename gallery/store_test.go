@@ -193,7 +193,7 @@ func TestStoreSweep(t *testing.T) {
 		}
 		_, err := read(t, s, "p0.png")
 		wantKind(t, "Get after Sweep", err, leafserve.NotFound)
-		if got := names(t)(s.Index().Newest(t.Context(), 9)); got != "p00000" {
+		if got := names(t)(s.Index().Of("").Newest(t.Context(), 9)); got != "p00000" {
 			t.Errorf("the index has %q, want its entry", got)
 		}
 	})
@@ -208,7 +208,7 @@ func storeCalls(s Store) map[string]func(context.Context) error {
 		"Delete": func(ctx context.Context) error { return s.Delete(ctx, "a.png") },
 		"Sweep":  func(ctx context.Context) error { _, err := s.Sweep(ctx, time.Hour); return err },
 		"Add":    func(ctx context.Context) error { return x.Add(ctx, Entry{Name: "a.png"}) },
-		"Newest": func(ctx context.Context) error { _, err := x.Newest(ctx, 1); return err },
+		"Newest": func(ctx context.Context) error { _, err := x.Of("").Newest(ctx, 1); return err },
 		"Prune":  func(ctx context.Context) error { _, err := x.Prune(ctx); return err },
 	}
 }
@@ -276,7 +276,7 @@ func TestIndexEverywhere(t *testing.T) {
 		check := func(when, want string) {
 			t.Helper()
 			for name, x := range map[string]*Index{"reader": reader, "writer": writer, "a new one": s.Index()} {
-				if got := names(t)(x.Newest(t.Context(), 9)); got != want {
+				if got := names(t)(x.Of("").Newest(t.Context(), 9)); got != want {
 					t.Errorf("%s, %s: %q, want %q", when, name, got, want)
 				}
 			}
@@ -300,7 +300,7 @@ func TestIndexEverywhere(t *testing.T) {
 			t.Errorf("Prune = %d, %v, want 1", n, err)
 		}
 		check("after a picture went", "p00003 p00002 p00000")
-		hits, err := reader.Search(t.Context(), "a", all[2].Embedding, 1)
+		hits, err := reader.Of("").Search(t.Context(), "a", all[2].Embedding, 1)
 		if got := names(t)(hits, err); got != "p00002" || hits[0].Prompt != all[2].Prompt || hits[0].Seed != all[2].Seed || !hits[0].Created.Equal(all[2].Created) || !slices.Equal(hits[0].Embedding, rounded(t, all[2].Embedding)) {
 			t.Errorf("Search = %+v, want %+v", hits, all[2])
 		}
@@ -350,7 +350,7 @@ func TestIndexTogether(t *testing.T) {
 					if err := errors.Join(s.Put(t.Context(), e.Name, nil), x.Add(t.Context(), e)); err != nil {
 						t.Error(err)
 					}
-					if hits, err := x.Like(t.Context(), e.Name, 1); err != nil {
+					if hits, err := x.Of("").Like(t.Context(), e.Name, 1); err != nil {
 						t.Errorf("Like of what was just added = %v, %v", hits, err)
 					}
 				}
@@ -374,7 +374,7 @@ func TestIndexTogether(t *testing.T) {
 		if _, err := x.Prune(t.Context()); err != nil {
 			t.Error(err)
 		}
-		hits, err := x.Newest(t.Context(), 1000)
+		hits, err := x.Of("").Newest(t.Context(), 1000)
 		if err != nil || len(hits) != len(stay) || hits[0].Name != stay[len(stay)-1].Name {
 			t.Errorf("%d entries, %v, want %d", len(hits), err, len(stay))
 		}

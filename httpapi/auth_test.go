@@ -245,3 +245,19 @@ func TestComputeLimitsOfKeys(t *testing.T) {
 		wantError(t, k.do("POST", "/encode", two, key), http.StatusTooManyRequests, "", "your share of 2 texts")
 	}
 }
+
+// TestSearchOfKeys: the gallery of a key is its own; admins see all.
+func TestSearchOfKeys(t *testing.T) {
+	var asked httpapi.SearchRequest
+	k := startKeyed(t, newHeld().run, func(c *httpapi.Config) {
+		c.Search = func(_ context.Context, r httpapi.SearchRequest) ([]httpapi.FoundPicture, error) {
+			asked = r
+			return nil, nil
+		}
+	})
+	for key, want := range map[string]string{k.shop: "shop", k.boss: ""} {
+		if r := k.do("GET", "/search?q=owl", "", key); r.status != http.StatusOK || asked.Client != want {
+			t.Errorf("GET /search = %d for pictures of %q, want of %q", r.status, asked.Client, want)
+		}
+	}
+}

@@ -27,6 +27,7 @@ type SearchRequest struct {
 	Model   string // a name from GET /v1/models
 	Encoder string // one of the model's encoders, which reads the text
 	K       int    // 1…100 pictures at most
+	Client  string // whose pictures; "" for everybody's
 }
 
 // FoundPicture is one picture of the gallery.
@@ -55,6 +56,9 @@ func (s *Server) search(c echo.Context) error {
 	req, err := s.resolveSearch(query)
 	if err != nil {
 		return err
+	}
+	if !seesAll(c) {
+		req.Client = clientOf(c).Name
 	}
 	if req.Text != "" {
 		release, err := s.allowance.take(c, 1)

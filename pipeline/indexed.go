@@ -94,6 +94,9 @@ func entry(prompt string, img leafserve.Image) gallery.Entry {
 
 // enter adds entries to the index. The job does not fail because of it.
 func (s shelf) enter(ctx context.Context, entries []gallery.Entry) {
+	for i := range entries {
+		entries[i].Client = s.of
+	}
 	if err := s.index.Add(ctx, entries...); err != nil {
 		slog.WarnContext(ctx, "pictures not added to the gallery", "job", s.job, "err", err)
 	}

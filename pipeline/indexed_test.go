@@ -30,7 +30,7 @@ func search(t *testing.T, m *Model, index *gallery.Index, encoder, text string, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	hits, err := index.Search(t.Context(), space, query, k)
+	hits, err := index.Of("").Search(t.Context(), space, query, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestSearchByText(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"whale-0.jpeg", "clover-1.webp", "umbrella-0.png"} {
-		hits, err := index.Like(t.Context(), name, 1)
+		hits, err := index.Of("").Like(t.Context(), name, 1)
 		if err != nil || len(hits) != 1 || !strings.HasPrefix(hits[0].Name, name[:5]) || hits[0].Name == name {
 			t.Errorf("Like(%s) = %v, %v, want the other one", name, hits, err)
 		}
@@ -92,7 +92,7 @@ func TestSearchByText(t *testing.T) {
 		t.Fatal(err)
 	}
 	row, _ := embed(t, judge, []image.Image{stored(t, pictures, "umbrella-0.png")}, nil)
-	hits, err := index.Search(t.Context(), judge.Space, row.Data, 1)
+	hits, err := index.Of("").Search(t.Context(), judge.Space, row.Data, 1)
 	if err != nil || hits[0].Name != "umbrella-0.png" || math.Abs(hits[0].Score-1) > 1e-4 {
 		t.Errorf("Search with the picture's own embedding = %+v, %v", hits, err)
 	}
@@ -103,10 +103,12 @@ func TestIndexWithoutCLIP(t *testing.T) {
 	m := load(t, leaftest.Model(t, "tiny-sd15"))
 	pictures, _ := folder(t)
 	index := pictures.Index()
-	if _, err := leaftest.Run(context.Background(), m.Runner(pictures, index), job(t, m, nil), func(any) {}); err != nil {
+	j := job(t, m, nil)
+	j.Client = "shop"
+	if _, err := leaftest.Run(context.Background(), m.Runner(pictures, index), j, func(any) {}); err != nil {
 		t.Fatal(err)
 	}
-	hits, err := index.Newest(t.Context(), 9)
+	hits, err := index.Of("shop").Newest(t.Context(), 9)
 	if err != nil || len(hits) != 2 || hits[0].Space != "" || hits[0].Embedding != nil {
 		t.Errorf("Newest = %+v, %v, want two pictures without embedding", hits, err)
 	}
@@ -173,7 +175,7 @@ func TestIndexLeavesTheJob(t *testing.T) {
 			if (err != nil) != tc.fails || !tc.fails && len(result.Images) != 2 {
 				t.Errorf("Runner = %+v, %v, want pictures %v", result, err, !tc.fails)
 			}
-			hits, err := stored.Newest(t.Context(), 9)
+			hits, err := stored.Of("").Newest(t.Context(), 9)
 			if err != nil || len(hits) != tc.want {
 				t.Errorf("%d entries, %v, want %d", len(hits), err, tc.want)
 			}
@@ -217,7 +219,7 @@ func TestIndexOfComparison(t *testing.T) {
 			}
 		}
 	}
-	hits, err := index.Newest(t.Context(), 99)
+	hits, err := index.Of("").Newest(t.Context(), 99)
 	if err != nil || len(hits) != len(want) || len(hits) != len(result.Images) {
 		t.Fatalf("%d entries, %v, want one for each of %d pictures", len(hits), err, len(want))
 	}

@@ -151,7 +151,7 @@ func (r *runner) keep(ctx context.Context, job leafserve.Job, made Output) ([]le
 }
 
 func (r *runner) shelf(job leafserve.Job) shelf {
-	return shelf{r.store, r.index, strings.ToLower(job.ID)}
+	return shelf{r.store, r.index, strings.ToLower(job.ID), job.Client}
 }
 
 // shelf is where the files of one job go.
@@ -159,6 +159,7 @@ type shelf struct {
 	store Store
 	index Index  // nil for none
 	job   string // starts the files' names
+	of    string // whose job it is
 }
 
 // put stores a file and gives its URL: the job's name and suffix, under route.

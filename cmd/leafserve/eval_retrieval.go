@@ -161,7 +161,7 @@ func newest(ctx context.Context, dataDir string) ([]gallery.Hit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return folder.Index().Newest(ctx, math.MaxInt)
+	return folder.Index().Of("").Newest(ctx, math.MaxInt)
 }
 
 // hashOf identifies some texts: SHA-256, hex.

@@ -29,9 +29,9 @@ func (s *service) find(ctx context.Context, r httpapi.SearchRequest) ([]gallery.
 	model := s.models.named(r.Model)
 	switch {
 	case r.Like != "":
-		return s.index.Like(ctx, r.Like, r.K)
+		return s.index.Of(r.Client).Like(ctx, r.Like, r.K)
 	case r.Text == "":
-		return s.index.Newest(ctx, r.K)
+		return s.index.Of(r.Client).Newest(ctx, r.K)
 	case model.space == "":
 		return nil, leafserve.InvalidField("q", "model %s has no CLIP beside it, so its pictures cannot be searched by text: leave q out for the newest", r.Model)
 	}
@@ -43,5 +43,5 @@ func (s *service) find(ctx context.Context, r httpapi.SearchRequest) ([]gallery.
 	if err != nil {
 		return nil, err
 	}
-	return s.index.Search(ctx, model.space, query, r.K)
+	return s.index.Of(r.Client).Search(ctx, model.space, query, r.K)
 }
