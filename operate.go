@@ -12,9 +12,17 @@ type QueueStats struct {
 	Dead      int           `json:"dead"`        // dead letters
 	Bytes     int64         `json:"bytes"`       // of the requests that wait
 	MeanRunMS float64       `json:"mean_run_ms"` // moving mean of successful runs, 0 before the first
+	Ended     []QueueEnds   `json:"ended"`       // jobs that ended since the queue was made; never null
 	Levels    []QueueLevel  `json:"levels"`      // where jobs wait, highest priority first; never null
 	Clients   []QueueClient `json:"clients"`     // who has jobs queued or running; never null
 	Workers   []QueueWorker `json:"workers"`     // heard of within a few leases; never null
+}
+
+// QueueEnds counts jobs by how they ended.
+type QueueEnds struct {
+	State  State `json:"state"`
+	Reason Kind  `json:"reason"` // the kind of error, "" for none
+	Jobs   int64 `json:"jobs"`
 }
 
 // QueueLevel is the jobs of one model and priority that wait and are not delayed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,9 @@ type attempt struct {
 func (w *Worker) begin(grace, last context.Context, c *claim) *attempt {
 	a := &attempt{claim: c, w: w, last: last, started: time.Now()}
 	a.log = slog.With("queue", w.q.cfg.Name, "job", c.job.ID, "request", c.job.RequestID, "worker", w.cfg.Name)
+	if parts := strings.Split(c.job.Trace, "-"); len(parts) == 4 { // W3C traceparent
+		a.log = a.log.With("trace", parts[1])
+	}
 	a.log.Info("job started", "queued_ms", c.job.Timings.QueuedMS, "attempts", c.attempts)
 	bound, why := w.q.cfg.MaxRun, errTooLong
 	if c.left > 0 && c.left < bound {
@@ -64,7 +68,11 @@ func (a *attempt) settle(out leafserve.Outcome) {
 			state, err := a.w.q.write(a.last, a.claim, a.progress, end)
 			switch {
 			case err == nil && state != "":
-				log.Info("job ended", "state", state, "ran_ms", time.Since(a.started).Milliseconds())
+				line := "job ended"
+				if !state.Terminal() {
+					line = "job waits again"
+				}
+				log.Info(line, "state", state, "ran_ms", time.Since(a.started).Milliseconds())
 				a.observe(state, end.kind, out.Result)
 				return
 			case err == nil:

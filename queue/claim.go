@@ -2,8 +2,7 @@ package queue
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
+	"crypto/rand"
 	"fmt"
 	"strconv"
 	"strings"
@@ -29,7 +28,7 @@ type claim struct {
 type offer struct {
 	*claim                // nil where there is none
 	company int           // jobs that may run together with it
-	idle    int           // other workers that seem to have nothing to do
+	idle    int           // other workers with its model that had nothing to do a moment ago
 	next    time.Duration // without a claim: until a delayed job's time comes, 0 for none
 }
 
@@ -37,7 +36,7 @@ type offer struct {
 func (q *Queue) claim(ctx context.Context, worker string, models []string) (offer, error) {
 	gaveUp := errorJSON(leafserve.Internal,
 		fmt.Sprintf("gave up after %d attempts: each time the worker died or lost its lease", q.cfg.MaxAttempts))
-	args := []any{worker, q.cfg.Lease.Milliseconds(), q.cfg.MaxAttempts, gaveUp, canceledJSON, lateJSON}
+	args := []any{worker, rand.Text(), q.cfg.Lease.Milliseconds(), q.cfg.MaxAttempts, gaveUp, canceledJSON, lateJSON}
 	for _, m := range models {
 		args = append(args, m)
 	}
@@ -53,10 +52,10 @@ func (q *Queue) claim(ctx context.Context, worker string, models []string) (offe
 	return offer{claim: c, company: int(reply[2].(int64)), idle: int(reply[3].(int64))}, err
 }
 
-// join takes jobs of room pictures at most that may run together with those of
-// a batch. What it has taken it gives also when it fails.
-func (q *Queue) join(ctx context.Context, worker, batch string, room int) ([]*claim, error) {
-	reply, err := q.eval(ctx, joinScript, "", worker, batch, room).Slice()
+// join takes jobs of room pictures at most that may run together with one that
+// the worker has. What it has taken it gives also when it fails.
+func (q *Queue) join(ctx context.Context, worker string, first *claim, room int) ([]*claim, error) {
+	reply, err := q.eval(ctx, joinScript, "", worker, rand.Text(), q.cfg.Lease.Milliseconds(), first.job.ID, room).Slice()
 	if err != nil {
 		return nil, q.away(ctx, "claim more", err)
 	}
@@ -71,7 +70,7 @@ func (q *Queue) join(ctx context.Context, worker, batch string, room int) ([]*cl
 	return all, nil
 }
 
-// newClaim reads what start in scripts.go returns.
+// newClaim reads what given in scripts_claim.go returns.
 func newClaim(reply []any) (*claim, error) {
 	fields := record{}
 	flat := reply[3].([]any)
@@ -97,7 +96,7 @@ func newClaim(reply []any) (*claim, error) {
 // beat extends the leases of several claims and returns ok, cancel or lost for
 // each (beatScript).
 func (q *Queue) beat(ctx context.Context, worker string, models []string, claims []*claim) ([]any, error) {
-	args := []any{strings.Join(append([]string{worker}, models...), "\t")}
+	args := []any{member(worker, models)}
 	for _, c := range claims {
 		args = append(args, c.job.ID, c.fence)
 	}
@@ -108,118 +107,19 @@ func (q *Queue) beat(ctx context.Context, worker string, models []string, claims
 	return answers, nil
 }
 
-// outcome is what became of one attempt.
-type outcome struct {
-	state  leafserve.State // terminal, or queued to give the job back
-	result string          // JSON, when succeeded
-	reason string          // JSON, when failed or canceled
-	kind   leafserve.Kind  // of the error
-	err    error           // the runner's, for the log
-	again  bool            // failed, but another attempt may succeed
-}
-
-var (
-	canceledJSON = errorJSON(leafserve.Canceled, "the job was canceled on request")
-	lateJSON     = errorJSON(leafserve.Timeout, "the time that timeout_s allows was over before the job's turn came: allow more, or ask when fewer are waiting")
-)
-
-// decide tells an attempt's outcome from what the runner returned and from why
-// its context ended, if it did.
-func (q *Queue) decide(jobCtx context.Context, c *claim, res leafserve.Result, err error) outcome {
-	cause := context.Cause(jobCtx)
-	switch {
-	case err == nil:
-		return succeeded(c, res)
-	case errors.Is(cause, errCanceled):
-		return outcome{state: leafserve.StateCanceled, reason: canceledJSON, kind: leafserve.Canceled}
-	case errors.Is(cause, errDeadline):
-		return failed(c, leafserve.Errorf(leafserve.Timeout, "the time that timeout_s allows is over: allow more, or ask for less"))
-	case errors.Is(cause, errTooLong):
-		return failed(c, leafserve.Errorf(leafserve.Timeout, "the job ran for %v, as long as one may here: ask for fewer pictures or steps", q.cfg.MaxRun))
-	case cause != nil: // lost, which nothing written can hurt, or shutting down
-		return outcome{state: leafserve.StateQueued}
-	}
-	return failed(c, err)
-}
-
-// succeeded leaves the pictures' bytes out: they are in the gallery, not in Redis.
-func succeeded(c *claim, res leafserve.Result) outcome {
-	images := make([]leafserve.Image, len(res.Images))
-	for i, m := range res.Images {
-		m.B64JSON = ""
-		images[i] = m
-	}
-	res.Images = images
-	b, err := json.Marshal(res)
+// retire takes a worker off the lists of workers.
+func (q *Queue) retire(ctx context.Context, worker string, models []string) {
+	_, err := q.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZRem(ctx, q.keys.workers(), member(worker, models))
+		p.ZRem(ctx, q.keys.idle(), member(worker, models))
+		return nil
+	})
 	if err != nil {
-		return failed(c, fmt.Errorf("encode result: %w", err))
+		q.away(ctx, "sign a worker off", err) // logs; it drops out by itself
 	}
-	return outcome{state: leafserve.StateSucceeded, result: string(b)}
 }
 
-// failed keeps the text of an internal error from clients. What is our fault or
-// that of a part we need may be over by the next attempt.
-func failed(c *claim, err error) outcome {
-	kind, message, param := leafserve.KindOf(err), err.Error(), ""
-	var e *leafserve.Error
-	switch {
-	case kind == leafserve.Internal:
-		message = fmt.Sprintf("the server failed on this job; when you report it, name job %s", c.job.ID)
-	case errors.As(err, &e):
-		param = e.Param
-	}
-	reason, _ := json.Marshal(leafserve.JobError{Kind: kind, Message: message, Param: param}) // strings always encode
-	again := kind == leafserve.Internal || kind == leafserve.Unavailable
-	return outcome{state: leafserve.StateFailed, reason: string(reason), kind: kind, err: err, again: again}
-}
-
-func errorJSON(kind leafserve.Kind, message string) string {
-	b, _ := json.Marshal(leafserve.JobError{Kind: kind, Message: message}) // strings always encode
-	return string(b)
-}
-
-// maxBackoff bounds the pause between two attempts.
-const maxBackoff = 5 * time.Minute
-
-// pause is how long a job waits after a failed attempt.
-func (q *Queue) pause(attempts int) time.Duration {
-	d := q.cfg.Backoff
-	for range attempts - 1 {
-		d = min(2*d, maxBackoff)
-	}
-	return min(d, maxBackoff)
-}
-
-// maxTrail bounds what the trail keeps of an error, in bytes.
-const maxTrail = 500
-
-// oneLine fits an error into the trail.
-func oneLine(err error) string {
-	text := strings.Join(strings.Fields(err.Error()), " ")
-	return strings.ToValidUTF8(text[:min(len(text), maxTrail)], "")
-}
-
-// write sends the last progress, then the outcome, and tells where the job
-// stands then; "" when the lease was lost.
-func (q *Queue) write(ctx context.Context, c *claim, p *progress, out outcome) (leafserve.State, error) {
-	if err := p.flush(ctx); err != nil {
-		return "", err
-	}
-	var reply *redis.Cmd
-	switch {
-	case out.state == leafserve.StateQueued:
-		reply = q.eval(ctx, returnScript, c.job.ID, c.fence, canceledJSON)
-	case out.again:
-		reply = q.acknowledged(ctx, retryScript, c.job.ID, c.fence, q.cfg.MaxAttempts, q.pause(c.attempts).Microseconds(), out.reason, oneLine(out.err), canceledJSON)
-	default:
-		reply = q.acknowledged(ctx, finishScript, c.job.ID, c.fence, string(out.state), out.result, out.reason)
-	}
-	answer, err := reply.Text()
-	if err != nil {
-		return "", q.away(ctx, "end job "+c.job.ID, err)
-	}
-	if answer == "lost" {
-		return "", nil
-	}
-	return leafserve.State(answer), nil
+// member is a worker in the lists of workers.
+func member(worker string, models []string) string {
+	return strings.Join(append([]string{worker}, models...), "\t")
 }

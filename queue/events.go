@@ -3,9 +3,9 @@ package queue
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
 	"regexp"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,7 +15,8 @@ import (
 
 const (
 	eventBatch    = 100                    // events read at a time
-	positionEvery = 500 * time.Millisecond // between looks at the position of a queued job
+	positionEvery = 500 * time.Millisecond // between looks at the position of a job that is next; of one further behind it takes longer
+	positionRare  = 5 * time.Second        // at most
 	lookAnyway    = 10 * time.Second       // between looks at a job of which there is no news
 )
 
@@ -41,9 +42,9 @@ func (q *Queue) Events(ctx context.Context, id, after string) iter.Seq2[leafserv
 type reader struct {
 	q        *Queue
 	id       string
-	last     string // id of the last event given
-	position int    // last told, −1 none
-	bounded  bool   // the job has a deadline
+	last     string    // id of the last event given
+	position int       // last told, −1 none
+	deadline time.Time // of the job, zero for none
 }
 
 var eventID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
@@ -108,14 +109,14 @@ func (r *reader) complete(ctx context.Context, e leafserve.Event) (leafserve.Eve
 func (r *reader) wait(ctx context.Context, state leafserve.State, news <-chan struct{}, yield func(leafserve.Event, error) bool) (bool, error) {
 	anyway := time.NewTimer(lookAnyway)
 	defer anyway.Stop()
-	var look <-chan time.Time
+	look := make(<-chan time.Time)
 	if state == leafserve.StateQueued {
-		t := time.NewTicker(positionEvery)
-		defer t.Stop()
-		look = t.C
 		if told, err := r.tellPosition(ctx, yield); !told {
 			return false, err
 		}
+		t := time.NewTicker(min(positionEvery*time.Duration(1+r.position/10), positionRare))
+		defer t.Stop()
+		look = t.C
 	}
 	for {
 		select {
@@ -125,14 +126,14 @@ func (r *reader) wait(ctx context.Context, state leafserve.State, news <-chan st
 			return true, nil
 		case <-anyway.C:
 			return true, nil
-		case <-look:
-			if told, err := r.tellPosition(ctx, yield); !told {
-				return false, err
-			}
-			if r.bounded { // no worker may be there to end it
-				if err := r.q.expire(ctx, r.id); err != nil {
+		case now := <-look:
+			if !r.deadline.IsZero() && now.After(r.deadline) { // no worker may be there to end it
+				if err := r.q.expire(ctx); err != nil {
 					return false, err
 				}
+			}
+			if told, err := r.tellPosition(ctx, yield); !told {
+				return false, err
 			}
 		}
 	}
@@ -140,24 +141,20 @@ func (r *reader) wait(ctx context.Context, state leafserve.State, news <-chan st
 
 // tellPosition returns false when reading is over.
 func (r *reader) tellPosition(ctx context.Context, yield func(leafserve.Event, error) bool) (bool, error) {
-	n, queued, err := r.q.ranks.of(ctx, r.q, r.id)
-	if err != nil || !queued || n == r.position {
-		return err == nil, err
+	rank, err := r.q.client.ZRank(ctx, r.q.keys.waiting(), r.id).Result()
+	switch n := int(rank); {
+	case errors.Is(err, redis.Nil), err == nil && n == r.position:
+		return true, nil
+	case err != nil:
+		return false, r.q.away(ctx, "read the position of job "+r.id, err)
+	default:
+		r.position = n
 	}
-	r.position = n
-	data, err := json.Marshal(leafserve.StateEvent{State: leafserve.StateQueued, Queue: &leafserve.QueueInfo{Position: n}})
+	data, err := json.Marshal(leafserve.StateEvent{State: leafserve.StateQueued, Queue: &leafserve.QueueInfo{Position: r.position}})
 	if err != nil {
 		return false, err
 	}
 	return yield(leafserve.Event{ID: r.last, Type: "state", Data: data}, nil), nil
-}
-
-// expire ends a job that still waits when its time is over.
-func (q *Queue) expire(ctx context.Context, id string) error {
-	if err := q.eval(ctx, lateScript, id, lateJSON).Err(); err != nil {
-		return q.away(ctx, "look at the deadline of job "+id, err)
-	}
-	return nil
 }
 
 // more reads one batch of the log together with the state that it led to.
@@ -177,7 +174,9 @@ func (r *reader) more(ctx context.Context) (leafserve.State, []leafserve.Event, 
 	if !known {
 		return "", nil, q.missing(ctx, r.id)
 	}
-	r.bounded = fields.Val()[1] != nil
+	if text, ok := fields.Val()[1].(string); ok {
+		r.deadline = stamp(text)
+	}
 	events := make([]leafserve.Event, len(entries.Val()))
 	for i, e := range entries.Val() {
 		kind, _ := e.Values["t"].(string)
@@ -185,31 +184,4 @@ func (r *reader) more(ctx context.Context) (leafserve.State, []leafserve.Event, 
 		events[i] = leafserve.Event{ID: e.ID, Type: kind, Data: json.RawMessage(data)}
 	}
 	return leafserve.State(state), events, nil
-}
-
-// ranks is the order of the queued jobs, read once for all readers of this
-// process and used for half the time between two of their looks.
-type ranks struct {
-	mu    sync.Mutex
-	at    time.Time
-	order map[string]int
-}
-
-// of gives the number of jobs ahead of id, and false when it is not queued.
-func (r *ranks) of(ctx context.Context, q *Queue, id string) (int, bool, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if time.Since(r.at) > positionEvery/2 {
-		ids, err := q.client.ZRange(ctx, q.keys.waiting(), 0, -1).Result()
-		if err != nil {
-			return 0, false, q.away(ctx, "read positions", err)
-		}
-		r.order = make(map[string]int, len(ids))
-		for i, id := range ids {
-			r.order[id] = i
-		}
-		r.at = time.Now()
-	}
-	n, ok := r.order[id]
-	return n, ok, nil
 }

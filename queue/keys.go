@@ -8,7 +8,9 @@ func baseOf(name string) base { return base("leafserve:{" + name + "}:") }
 
 // keysLua names every key for the scripts, which take the base as KEYS[1]; the
 // methods below are those that Go reads by itself. A level is "PRIORITY:MODEL", a
-// lane "PRIORITY:CLIENT:MODEL", a place (10 − priority)·2^44 + sequence number.
+// lane "PRIORITY:CLIENT:MODEL", a kin "MODEL:BATCH-KEY", a place
+// (10 − priority)·2^44 + sequence number, and a member "WORKER MODEL MODEL…" with
+// tabs between. Times are Unix microseconds.
 const keysLua = `
 local base = KEYS[1]
 local job     = base .. 'job:'     -- + id: hash, the job's record (record.go)
@@ -20,18 +22,21 @@ local waiting = base .. 'waiting'  -- sorted set: ids that can be claimed, by pl
 local models  = base .. 'models'   -- set of the models that have waiting jobs
 local levels  = base .. 'levels:'  -- + model: sorted set of the priorities that have waiting jobs
 local turn    = base .. 'turn:'    -- + level: sorted set of the clients that have waiting jobs, by virtual time
-local fair    = base .. 'fair:'    -- + level: hash, virtual time by client, and under '' of the client served last; gone when nobody waits
+local fair    = base .. 'fair:'    -- + priority: hash, virtual time by client, and under '' of the client served last; gone when nobody waits
 local lane    = base .. 'lane:'    -- + lane: sorted set of waiting ids, by sequence number
-local mates   = base .. 'mates:'   -- + batch key: sorted set of waiting ids that may run together, by place
-local later   = base .. 'later'    -- sorted set: ids that wait for a time, by it in Unix microseconds
+local mates   = base .. 'mates:'   -- + kin: sorted set of waiting ids that may run together, by place
+local later   = base .. 'later'    -- sorted set: ids that wait for a time, by it
+local due     = base .. 'due'      -- sorted set: queued ids with a deadline, by it
 local claims  = base .. 'claims'   -- stream with the consumer group "workers": an entry a running job; its idle time is that of the lease
 local looked  = base .. 'looked'   -- string that expires: leases were looked through a moment ago
-local dead    = base .. 'dead'     -- sorted set: ids of dead letters, by their end in Unix microseconds
+local asked   = base .. 'asked:'   -- + worker: string that expires, "NONCE ID ID…": its last claim and what it was given
+local dead    = base .. 'dead'     -- sorted set: ids of dead letters, by their end
 local ended   = base .. 'ended'    -- list: "STATE ID CLIENT" in the order of ends, to clean the indexes
 local idem    = base .. 'idem:'    -- + hash of client and idempotency key: string "ID HASH-OF-REQUEST"
 local clients = base .. 'clients'  -- hash by client: queued:, running: counts; weight:, most: how many may run; tokens:, filled: of its rate
-local workers = base .. 'workers'  -- sorted set: name and models, joined by tabs, by when last heard of, in Unix microseconds
-local stats   = base .. 'stats'    -- hash: seq, the last sequence number; bytes of waiting requests; mean_us of a successful run; paused; draining
+local workers = base .. 'workers'  -- sorted set: members, by when last heard of
+local idle    = base .. 'idle'     -- sorted set: members that were given no job, by when that was
+local stats   = base .. 'stats'    -- hash: seq, the last sequence number; bytes of waiting requests; mean_us of a successful run; paused; draining; ended:STATE:KIND counts
 local news    = base .. 'news'     -- Pub/Sub channel: topics in which something has changed (hub.go)
 `
 
@@ -43,7 +48,10 @@ func (b base) mine(client string) string { return string(b) + "mine:" + client }
 func (b base) idem(hash string) string   { return string(b) + "idem:" + hash }
 func (b base) waiting() string           { return string(b) + "waiting" }
 func (b base) dead() string              { return string(b) + "dead" }
+func (b base) workers() string           { return string(b) + "workers" }
+func (b base) idle() string              { return string(b) + "idle" }
 func (b base) stats() string             { return string(b) + "stats" }
+func (b base) ping() string              { return string(b) + "ping" } // string that expires, written to see that one can
 func (b base) news() string              { return string(b) + "news" }
 
 // Topics of the news channel. Each message is one topic and says no more than

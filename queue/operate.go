@@ -66,6 +66,7 @@ func (q *Queue) Stats(ctx context.Context) (leafserve.QueueStats, error) {
 		Workers:   workersOf(pairs(reply[2]), now),
 	}
 	out.Bytes, _ = strconv.ParseInt(figures["bytes"], 10, 64) // 0 before the first job
+	out.Ended = endsOf(figures)
 	mean, _ := strconv.ParseFloat(figures["mean_us"], 64)
 	out.MeanRunMS = mean / 1000
 	return out, nil
@@ -78,6 +79,21 @@ func pairs(flat any) map[string]string {
 		out[list[i].(string)] = list[i+1].(string)
 	}
 	return out
+}
+
+// endsOf reads the counts of terminal states.
+func endsOf(figures map[string]string) []leafserve.QueueEnds {
+	ends := []leafserve.QueueEnds{}
+	for field, value := range figures {
+		if parts := strings.SplitN(field, ":", 3); len(parts) == 3 {
+			n, _ := strconv.ParseInt(value, 10, 64)
+			ends = append(ends, leafserve.QueueEnds{State: leafserve.State(parts[1]), Reason: leafserve.Kind(parts[2]), Jobs: n})
+		}
+	}
+	slices.SortFunc(ends, func(a, b leafserve.QueueEnds) int {
+		return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.Reason, b.Reason))
+	})
+	return ends
 }
 
 func levelsOf(rows []any, now time.Time) []leafserve.QueueLevel {
@@ -147,30 +163,36 @@ func (q *Queue) Detail(ctx context.Context, id string) (leafserve.JobDetail, err
 	return fields.detail(rank, err == nil)
 }
 
+// sameEnd is how many dead letters may have the same end, as one claim may
+// find that many jobs out of attempts.
+const sameEnd = 16
+
 // Dead gives up to limit (1…MaxList) dead letters, the latest first. cursor is
 // "" for the first page, then the returned next, which is "" after the last page.
 func (q *Queue) Dead(ctx context.Context, limit int, cursor string) (letters []leafserve.JobDetail, next string, err error) {
 	if err := checkList(leafserve.ListQuery{Limit: limit}); err != nil {
 		return nil, "", err
 	}
-	top := "+inf"
-	if cursor != "" {
-		us, err := strconv.ParseInt(cursor, 10, 64)
-		if err != nil {
-			return nil, "", leafserve.InvalidField("cursor", "cursor is %.64q, want the one from the page before", cursor)
-		}
-		top = "(" + strconv.FormatInt(us, 10)
+	top, last, _ := strings.Cut(cursor, "-")
+	if _, err := strconv.ParseInt(top, 10, 64); err != nil && cursor != "" {
+		return nil, "", leafserve.InvalidField("cursor", "cursor is %.64q, want the one from the page before", cursor)
 	}
-	page, err := q.client.ZRevRangeByScoreWithScores(ctx, q.keys.dead(), &redis.ZRangeBy{Min: "-inf", Max: top, Count: int64(limit)}).Result()
+	page, err := q.client.ZRevRangeByScoreWithScores(ctx, q.keys.dead(), &redis.ZRangeBy{
+		Min: "-inf", Max: cmp.Or(top, "+inf"), Count: int64(limit + sameEnd + 1),
+	}).Result()
 	if err != nil {
 		return nil, "", q.away(ctx, "list dead letters", err)
+	}
+	page = slices.DeleteFunc(page, func(z redis.Z) bool { // of the page before
+		return cursor != "" && ends(z) == top && z.Member.(string) >= last
+	})
+	if len(page) > limit {
+		page = page[:limit]
+		next = ends(page[limit-1]) + "-" + page[limit-1].Member.(string)
 	}
 	ids := make([]string, len(page))
 	for i, z := range page {
 		ids[i] = z.Member.(string)
-	}
-	if len(page) == limit {
-		next = strconv.FormatInt(int64(page[limit-1].Score), 10)
 	}
 	records, err := q.records(ctx, ids)
 	if err != nil {
@@ -187,8 +209,12 @@ func (q *Queue) Dead(ctx context.Context, limit int, cursor string) (letters []l
 	return letters, next, nil
 }
 
+// ends is when a dead letter ended.
+func ends(z redis.Z) string { return strconv.FormatInt(int64(z.Score), 10) }
+
 // Retry makes a new job of the request of one that failed or was canceled, as a
-// terminal state never changes, and takes that one out of the dead letters. The
+// terminal state never changes, and takes that one out of the dead letters. Called
+// again for the same job it gives the same new one. The
 // error is Conflict for a job in another state; else those of Job and Enqueue.
 func (q *Queue) Retry(ctx context.Context, id string) (leafserve.Job, error) {
 	fields, _, err := q.read(ctx, id)
@@ -205,7 +231,7 @@ func (q *Queue) Retry(ctx context.Context, id string) (leafserve.Job, error) {
 	old.Request.NotBefore = nil
 	cost, _ := strconv.ParseFloat(fields["cost"], 64)
 	job, err := q.enqueue(ctx, old.Request, leafserve.Submission{
-		Kind: old.Kind, Client: leafserve.Client{Name: old.Client}, RequestID: old.RequestID, Batch: fields["batch"], Cost: cost,
+		Kind: old.Kind, IdempotencyKey: "retry " + id, Client: leafserve.Client{Name: old.Client}, RequestID: old.RequestID, Batch: fields["batch"], Cost: cost,
 	}, asBefore)
 	if err != nil {
 		return leafserve.Job{}, err

@@ -48,17 +48,17 @@ local function move(id, from, to)
   count(to, client, size, 1)
 end
 
--- enter makes a queued job claimable. A client that comes back to a level starts
--- at the virtual time of now, so it cannot save up turns while it is away.
+-- enter makes a queued job claimable. A client that comes back starts at the
+-- virtual time of now, so it cannot save up turns while it is away.
 local function enter(id)
   local model, priority, client, batch, seq, alone = fields(id, 'model', 'priority', 'client', 'batch', 'seq', 'alone')
   local level = priority .. ':' .. model
   local place = whole((10 - tonumber(priority)) * 17592186044416 + tonumber(seq))
   redis.call('ZADD', waiting, place, id)
   redis.call('ZADD', lane .. priority .. ':' .. client .. ':' .. model, seq, id)
-  if batch ~= '' and not alone then redis.call('ZADD', mates .. batch, place, id) end
+  if batch ~= '' and not alone then redis.call('ZADD', mates .. model .. ':' .. batch, place, id) end
   if not redis.call('ZSCORE', turn .. level, client) then
-    local was = redis.call('HMGET', fair .. level, '', client)
+    local was = redis.call('HMGET', fair .. priority, '', client)
     redis.call('ZADD', turn .. level, math.max(tonumber(was[1] or 0), tonumber(was[2] or 0)), client)
     redis.call('ZADD', levels .. model, priority, priority)
     redis.call('SADD', models, model)
@@ -76,38 +76,44 @@ local function withdraw(id, model, priority, client)
   redis.call('ZREM', turn .. level, client)
   if redis.call('EXISTS', turn .. level) == 1 then return end
   redis.call('ZREM', levels .. model, priority)
-  redis.call('DEL', fair .. level)
   if redis.call('EXISTS', levels .. model) == 0 then redis.call('SREM', models, model) end
+  for _, other in ipairs(redis.call('SMEMBERS', models)) do
+    if redis.call('EXISTS', turn .. priority .. ':' .. other) == 1 then return end
+  end
+  redis.call('DEL', fair .. priority)
 end
 
 -- leave undoes enter.
 local function leave(id)
   local model, priority, client, batch = fields(id, 'model', 'priority', 'client', 'batch')
-  if batch ~= '' then redis.call('ZREM', mates .. batch, id) end
+  if batch ~= '' then redis.call('ZREM', mates .. model .. ':' .. batch, id) end
   withdraw(id, model, priority, client)
 end
 
--- charge takes a turn from the client of a job that is about to leave: its
--- virtual time moves on by the job's cost over the client's weight (start-time
--- fair queueing, Goyal et al. 1996).
-local function charge(id)
+-- charge moves the virtual time of a waiting job's client on by the job's cost
+-- over the client's weight (start-time fair queueing, Goyal et al. 1996), for all
+-- models alike; with times −1, back.
+local function charge(id, times)
   local model, priority, client, cost = fields(id, 'model', 'priority', 'client', 'cost')
-  local level = priority .. ':' .. model
-  local time = tonumber(redis.call('ZSCORE', turn .. level, client))
-  local next = time + tonumber(cost) / tonumber(redis.call('HGET', clients, 'weight:' .. client) or 1)
-  local served = tonumber(redis.call('HGET', fair .. level, '') or 0)
-  redis.call('HSET', fair .. level, '', math.max(served, time), client, next)
-  redis.call('ZADD', turn .. level, next, client)
+  local time = tonumber(redis.call('ZSCORE', turn .. priority .. ':' .. model, client))
+  local next = time + times * tonumber(cost) / tonumber(redis.call('HGET', clients, 'weight:' .. client) or 1)
+  local served = tonumber(redis.call('HGET', fair .. priority, '') or 0)
+  redis.call('HSET', fair .. priority, '', math.max(served, math.min(time, next)), client, next)
+  for _, other in ipairs(redis.call('SMEMBERS', models)) do
+    redis.call('ZADD', turn .. priority .. ':' .. other, 'XX', next, client)
+  end
 end
 
--- free ends the lease of a job that ran.
+-- free ends the lease of a job that ran. A client whose bound is on running jobs
+-- may have another one run now.
 local function free(id)
-  local entry = field(id, 'entry')
+  local entry, client = fields(id, 'entry', 'client')
   if entry then
     redis.call('XACK', claims, 'workers', entry)
     redis.call('XDEL', claims, entry)
     redis.call('HDEL', job .. id, 'entry')
   end
+  if tonumber(redis.call('HGET', clients, 'most:' .. client) or 0) > 0 then redis.call('PUBLISH', news, 'work') end
 end
 
 -- held says whether the caller with this fence still holds job id.
@@ -145,13 +151,15 @@ end
 -- dead letter is a failed job that somebody should look at: it is kept longer.
 local function settle(id, state, result, err, letter)
   local key = job .. id
-  local was, again, client = fields(id, 'state', 'idem', 'client')
+  local was, idemKey, client = fields(id, 'state', 'idem', 'client')
   if was == 'running' then
     free(id)
   elseif redis.call('ZREM', later, id) == 0 then
     leave(id)
   end
+  redis.call('ZREM', due, id)
   redis.call('HSET', key, 'result', result, 'error', err, 'finished', whole(now))
+  redis.call('HINCRBY', stats, 'ended:' .. state .. ':' .. (string.match(err, '^{"kind":"([a-z_]+)"') or ''), 1)
   move(id, was, state)
   emit(id, 'done', '')
   local keep = ttl
@@ -164,14 +172,16 @@ local function settle(id, state, result, err, letter)
   redis.call('PEXPIRE', key, keep)
   redis.call('PEXPIRE', events .. id, keep)
   redis.call('SET', tomb .. id, client, 'PX', keep + ttl)
-  if again ~= '' then redis.call('PEXPIRE', idem .. again, keep) end
+  if idemKey ~= '' then redis.call('PEXPIRE', idem .. idemKey, keep) end
   sweep()
 end
 
--- overdue says whether a job's time is over.
-local function overdue(id)
-  local deadline = field(id, 'deadline')
-  return deadline and now > tonumber(deadline)
+-- expire ends queued jobs whose time is over, a few a call.
+local function expire(late)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', whole(now), 'LIMIT', 0, 64)) do
+    redis.call('ZREM', due, id)
+    if field(id, 'state') == 'queued' then settle(id, 'failed', '', late) end
+  end
 end
 
 -- requeue makes a running job wait again, from a time on or, without one, in
@@ -180,6 +190,8 @@ local function requeue(id, from)
   free(id)
   move(id, 'running', 'queued')
   redis.call('HDEL', job .. id, 'started', 'step')
+  local deadline = field(id, 'deadline')
+  if deadline then redis.call('ZADD', due, deadline, id) end
   if from then
     redis.call('ZADD', later, whole(from), id)
     redis.call('PUBLISH', news, 'work') -- an idle worker plans its next look

@@ -78,7 +78,6 @@ type Queue struct {
 	cfg    Config
 	keys   base
 	hub    *hub
-	ranks  ranks
 }
 
 // New makes a queue over client, which stays the caller's to close.
@@ -121,7 +120,7 @@ func (q *Queue) enqueue(ctx context.Context, req leafserve.Request, sub leafserv
 	if req.NotBefore != nil {
 		notBefore = req.NotBefore.UnixMicro()
 	}
-	args := append([]any{base, key, body, q.cfg.MaxQueued, q.cfg.MaxBytes, notBefore, timeout.Microseconds()}, bounds...)
+	args := append([]any{base, key, body, q.cfg.MaxQueued, q.cfg.MaxBytes, notBefore, timeout.Microseconds(), lateJSON}, bounds...)
 	reply, err := q.acknowledged(ctx, enqueueScript, job.ID, append(args, recordOf(req, sub)...)...).Slice()
 	if err != nil {
 		return leafserve.Job{}, q.away(ctx, "enqueue", err)
@@ -223,19 +222,34 @@ func (q *Queue) refusal(reply []any, client leafserve.Client) error {
 // error is NotFound for an id that never was and Gone for a job that has expired.
 func (q *Queue) Job(ctx context.Context, id string) (leafserve.Job, error) {
 	fields, rank, err := q.read(ctx, id)
+	if err == nil && fields.late() { // no worker may be there to end it
+		if err = q.expire(ctx); err == nil {
+			fields, rank, err = q.read(ctx, id)
+		}
+	}
 	if err != nil {
 		return leafserve.Job{}, err
 	}
 	return fields.job(rank)
 }
 
-// read gives a job's record and its position among those that wait.
+// expire ends queued jobs whose time is over.
+func (q *Queue) expire(ctx context.Context) error {
+	if err := q.eval(ctx, expireScript, "", lateJSON).Err(); err != nil {
+		return q.away(ctx, "look at deadlines", err)
+	}
+	return nil
+}
+
+// read gives a job's record and how many wait before it; of a delayed one all
+// that wait.
 func (q *Queue) read(ctx context.Context, id string) (record, int, error) {
 	var fields *redis.MapStringStringCmd
-	var rank *redis.IntCmd
+	var rank, all *redis.IntCmd
 	_, err := q.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		fields = p.HGetAll(ctx, q.keys.job(id))
 		rank = p.ZRank(ctx, q.keys.waiting(), id)
+		all = p.ZCard(ctx, q.keys.waiting())
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
@@ -243,6 +257,9 @@ func (q *Queue) read(ctx context.Context, id string) (record, int, error) {
 	}
 	if len(fields.Val()) == 0 {
 		return nil, 0, q.missing(ctx, id)
+	}
+	if rank.Err() != nil { // it is nowhere among them
+		return record(fields.Val()), int(all.Val()), nil
 	}
 	return record(fields.Val()), int(rank.Val()), nil
 }
@@ -346,9 +363,10 @@ func (q *Queue) away(ctx context.Context, op string, cause error) error {
 	return e
 }
 
-// Ping says whether Redis answers.
+// Ping says whether Redis answers and can be written to: one that is full, or a
+// replica, cannot.
 func (q *Queue) Ping(ctx context.Context) error {
-	if err := q.client.Ping(ctx).Err(); err != nil {
+	if err := q.client.Set(ctx, q.keys.ping(), 1, time.Minute).Err(); err != nil {
 		return q.away(ctx, "ping", err)
 	}
 	return nil

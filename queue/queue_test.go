@@ -80,6 +80,17 @@ var conformance = []struct {
 	{name: "a batch dies", run: testDeadBatch},
 	{name: "a batch is given back", run: testStopBatch},
 	{name: "bounds hold in company", run: testJoinBounds},
+	{name: "a flood of overdue jobs", cfg: Config{Lease: time.Hour}, run: testOverdueFlood},
+	{name: "overdue jobs make room", cfg: Config{MaxQueued: 1}, run: testOverdueHoldNoPlace},
+	{name: "shares over models", run: testModelsFair},
+	{name: "the reply of a claim is lost", run: testClaimReplyLost},
+	{name: "idle workers", run: testIdleWorkers},
+	{name: "a bound wakes idle workers", cfg: Config{Lease: time.Hour}, run: testBoundWakes},
+	{name: "dead letters of one moment", cfg: Config{MaxAttempts: 1}, run: testDeadTogether},
+	{name: "a retry is repeated", cfg: Config{MaxAttempts: 1}, run: testRetryOnce},
+	{name: "record of a running job removed", run: testRunningRecordRemoved},
+	{name: "lane removed by somebody", run: testLaneRemoved},
+	{name: "given back is not charged", run: testGivenBackIsFree},
 }
 
 func TestQueue(t *testing.T) {
@@ -224,7 +235,7 @@ func testIdempotency(t *testing.T, b *rig) {
 
 func testEnqueueRetried(t *testing.T, b *rig) {
 	for range 2 { // as go-redis does when the first reply was lost
-		args := append([]any{"{}", "", "", 9, 1000, 0, 0, 1, 0, 0, 0}, recordOf(ask("p"), leafserve.Submission{})...)
+		args := append([]any{"{}", "", "", 9, 1000, 0, 0, lateJSON, 1, 0, 0, 0}, recordOf(ask("p"), leafserve.Submission{})...)
 		reply, err := b.eval(t.Context(), enqueueScript, "same-id", args...).Slice()
 		if err != nil || reply[0] != "new" || reply[1] != int64(0) {
 			t.Errorf("enqueue = %v, %v, want new with none ahead", reply, err)

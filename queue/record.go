@@ -25,8 +25,9 @@ import (
 //	size              bytes of base
 //	deadline          Unix microseconds, where its time is bounded
 //	entry             id of its entry in the stream of claims, while it runs
-//	fence             number of claims; the last claimer holds the job
+//	fence             of the last claim, whose worker holds the job; never the same twice
 //	attempts          claims that count against MaxAttempts
+//	company           set while it runs in a batch
 //	alone             set when it is not to share a batch, as an attempt went wrong
 //	worker            name of the last claimer
 //	trail             a line an attempt and a line a failure, for operators
@@ -119,6 +120,13 @@ func stamp(text string) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(us).UTC()
+}
+
+// late says whether a job that waits seems to be past its deadline. Redis's clock
+// decides (expire in prelude.go).
+func (r record) late() bool {
+	deadline := stamp(r["deadline"])
+	return r["state"] == string(leafserve.StateQueued) && !deadline.IsZero() && time.Now().After(deadline)
 }
 
 // detail is the job with what operators see.

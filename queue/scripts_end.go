@@ -8,7 +8,6 @@ package queue
 // Returns for each "ok", "cancel" when the job is to stop, "lost" when the caller
 // does not hold it any more.
 var beatScript = script(`
-redis.call('ZADD', workers, whole(now), ARGV[5])
 local answers = {}
 for i = 6, #ARGV, 2 do
   local answer = 'lost'
@@ -19,6 +18,7 @@ for i = 6, #ARGV, 2 do
   end
   answers[#answers + 1] = answer
 end
+redis.call('ZADD', workers, whole(now), ARGV[5]) -- last, as a full Redis refuses it
 return answers
 `)
 
@@ -55,12 +55,12 @@ if was == state and latest == fence then
   return state
 end
 if not held(id, fence) then return 'lost' end
+settle(id, state, result, err) -- first, as a full Redis refuses what follows
 if state == 'succeeded' then
   local took = math.max(0, now - tonumber(started))
   local mean = tonumber(redis.call('HGET', stats, 'mean_us') or took)
   redis.call('HSET', stats, 'mean_us', whole(mean + (took - mean) / 8))
 end
-settle(id, state, result, err)
 return state
 `)
 
@@ -80,7 +80,7 @@ return state
 var retryScript = script(`
 local fence, most, pause = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local state, latest, attempts, stop, trail = fields(id, 'state', 'fence', 'attempts', 'cancel', 'trail')
-if latest == fence and (state == 'queued' or state == 'failed') then return state end
+if latest == fence and state ~= 'running' and state ~= 'succeeded' then return state end
 if not held(id, fence) then return 'lost' end
 redis.call('HSET', job .. id, 'trail', (trail or '') .. 'error\t' .. whole(now) .. '\t' .. ARGV[9] .. '\n')
 if stop then
@@ -105,7 +105,7 @@ return 'queued'
 // Returns the state that the job has now, or "lost".
 var returnScript = script(`
 local state, latest, stop = fields(id, 'state', 'fence', 'cancel')
-if latest == ARGV[5] and state == 'queued' then return state end
+if latest == ARGV[5] and (state == 'queued' or state == 'canceled') then return state end
 if not held(id, ARGV[5]) then return 'lost' end
 if stop then
   settle(id, 'canceled', '', ARGV[6])
@@ -113,6 +113,7 @@ if stop then
 end
 redis.call('HINCRBY', job .. id, 'attempts', -1)
 requeue(id)
+charge(id, -1) -- it will be charged again
 return 'queued'
 `)
 
@@ -133,13 +134,13 @@ end
 return 'ok'
 `)
 
-// lateScript ends a job that still waits when its time is over.
+// expireScript ends queued jobs whose time is over, a few a call.
 //
 //	ARGV[5] late error JSON of a job past its deadline
 //
 // Returns nothing.
-var lateScript = script(`
-if field(id, 'state') == 'queued' and overdue(id) then settle(id, 'failed', '', ARGV[5]) end
+var expireScript = script(`
+expire(ARGV[5])
 return 'ok'
 `)
 
@@ -149,17 +150,19 @@ return 'ok'
 //
 // Returns the state, or nil where there is no such job.
 var dropScript = script(`
-local state, client, again = fields(id, 'state', 'client', 'idem')
+local state, client, idemKey = fields(id, 'state', 'client', 'idem')
 if not state or state == 'queued' or state == 'running' then return state end
 local letter = redis.call('ZREM', dead, id) == 1
 if ARGV[5] == 'all' then
   forget(id, state, client)
   redis.call('DEL', job .. id, events .. id)
-  if again ~= '' then redis.call('DEL', idem .. again) end
+  if idemKey ~= '' then redis.call('DEL', idem .. idemKey) end
 elseif letter then
   redis.call('RPUSH', ended, state .. ' ' .. id .. ' ' .. client)
   redis.call('PEXPIRE', job .. id, ttl)
   redis.call('PEXPIRE', events .. id, ttl)
+  redis.call('PEXPIRE', tomb .. id, 2 * ttl)
+  if idemKey ~= '' then redis.call('PEXPIRE', idem .. idemKey, ttl) end
 end
 return state
 `)

@@ -112,7 +112,7 @@ func Restore(ctx context.Context, client redis.UniversalClient, file string) err
 		case err == io.EOF:
 			return os.Remove(file)
 		case err != nil:
-			return fmt.Errorf("%s is damaged, and what follows in it is lost: %w", file, err)
+			return fmt.Errorf("%s is damaged: move it away to start without the jobs in it: %w", file, err)
 		}
 		if err := k.restore(ctx, client); err != nil {
 			return err

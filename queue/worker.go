@@ -58,6 +58,8 @@ type Worker struct {
 	cfg    WorkerConfig
 	sizes  *sizer
 	shared bool // the last batch had more than one job
+
+	lastWords time.Duration // beyond Grace, to write how the last jobs went
 }
 
 // NewWorker makes a worker; Run starts it. run may panic: that fails its jobs
@@ -76,13 +78,12 @@ func NewWorker(q *Queue, run leafserve.Runner, cfg WorkerConfig) *Worker {
 	if cfg.Observe == nil {
 		cfg.Observe = d.Observe
 	}
-	return &Worker{q: q, run: run, cfg: cfg, sizes: newSizer()}
+	return &Worker{q: q, run: run, cfg: cfg, sizes: newSizer(), lastWords: 5 * time.Second}
 }
 
 const (
 	firstRetry = 50 * time.Millisecond // after a failure of Redis, doubled each time
 	lastRetry  = 3 * time.Second
-	lastWords  = 5 * time.Second // beyond Grace, to write how the last jobs went
 )
 
 // Why a running job's context is ended.
@@ -95,13 +96,18 @@ var (
 
 // Run takes and runs jobs until ctx ends. Then it claims no more, gives the
 // running jobs Grace to finish, else stops them and gives them back, and returns
-// nil. It outlives outages of Redis.
+// nil. It outlives outages of Redis. The only error is that of a runner that did
+// not return within Grace (and a few seconds) after all its jobs were stopped: the
+// process should end, as nothing else can end that run.
 func (w *Worker) Run(ctx context.Context) error {
 	work, cancels := w.q.hub.join(topicWork), w.q.hub.join(topicCancel)
 	defer w.q.hub.leave(work)
 	defer w.q.hub.leave(cancels)
-	claiming, release := outlive(ctx, lastWords) // a claim is not broken off: its job would wait for the lease
+	claiming, release := outlive(ctx, w.lastWords) // a claim is not broken off: its job would wait for the lease
 	defer release()
+	defer func() {
+		w.q.retire(claiming, w.cfg.Name, w.cfg.Models)
+	}()
 	pause := firstRetry
 	for ctx.Err() == nil {
 		o, err := w.q.claim(claiming, w.cfg.Name, w.cfg.Models)
@@ -111,7 +117,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		case o.claim == nil:
 			idle(ctx, work.C, min(w.q.cfg.Lease/4, cmp.Or(o.next, w.q.cfg.Lease)))
 		default:
-			w.attend(ctx, w.gather(claiming, o, work.C), cancels.C)
+			if err := w.attend(ctx, w.gather(claiming, o, work.C), cancels.C); err != nil {
+				return err
+			}
 		}
 		if err == nil {
 			pause = firstRetry
@@ -149,10 +157,10 @@ func outlive(ctx context.Context, d time.Duration) (context.Context, context.Can
 
 // attend runs a batch of claimed jobs from the first heartbeat to the terminal
 // state of each.
-func (w *Worker) attend(ctx context.Context, claims []*claim, cancels <-chan struct{}) {
+func (w *Worker) attend(ctx context.Context, claims []*claim, cancels <-chan struct{}) error {
 	grace, release := outlive(ctx, w.cfg.Grace)
 	defer release()
-	last, releaseLast := outlive(grace, lastWords)
+	last, releaseLast := outlive(grace, w.lastWords)
 	defer releaseLast()
 	batch := make([]*attempt, len(claims))
 	for i, c := range claims {
@@ -168,12 +176,42 @@ func (w *Worker) attend(ctx context.Context, claims []*claim, cancels <-chan str
 	defer func() { endGuard(); <-guarded }()
 
 	start := time.Now()
-	outcomes := w.runAll(batch)
+	outcomes, err := w.untilHung(batch)
+	if err != nil {
+		return err
+	}
 	w.learn(batch, outcomes, time.Since(start))
 	for i, a := range batch {
 		a.progress.stop()
 		a.settle(outcomes[i])
 	}
+	return nil
+}
+
+// untilHung is runAll with an error for a runner that does not return although
+// all its jobs were stopped.
+func (w *Worker) untilHung(batch []*attempt) ([]leafserve.Outcome, error) {
+	done := make(chan []leafserve.Outcome, 1)
+	go func() { done <- w.runAll(batch) }()
+	for _, a := range batch {
+		select {
+		case out := <-done:
+			return out, nil
+		case <-a.ctx.Done():
+		}
+	}
+	late := time.NewTimer(w.cfg.Grace + w.lastWords)
+	defer late.Stop()
+	select {
+	case out := <-done:
+		return out, nil
+	case <-late.C:
+	}
+	for _, a := range batch {
+		a.progress.stop()
+		a.settle(leafserve.Outcome{Err: a.ctx.Err()})
+	}
+	return nil, fmt.Errorf("the runner goes on %v after its jobs were stopped: job %s", w.cfg.Grace+w.lastWords, batch[0].job.ID)
 }
 
 // learn tells the sizer how long a batch took, if all of it was run.
