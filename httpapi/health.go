@@ -62,21 +62,18 @@ func (s *Server) stays(context.Context) error {
 	return nil
 }
 
-// queueReady fails when the queue does not answer or would not take a job.
+// queueReady fails when the queue does not answer, or when so many jobs wait
+// that new ones are better sent elsewhere. While it is drained the server stays
+// ready: jobs and pictures are still to be read.
 func (s *Server) queueReady(ctx context.Context) error {
-	if s.cfg.Operator == nil {
-		return s.cfg.Jobs.Ping(ctx)
+	if err := s.cfg.Jobs.Ping(ctx); err != nil || s.cfg.Operator == nil || s.cfg.ReadyDepth == 0 {
+		return err
 	}
 	stats, err := s.cfg.Operator.Stats(ctx)
-	switch {
-	case err != nil:
-		return err
-	case !stats.Accepting:
-		return leafserve.Errorf(leafserve.Unavailable, "it is drained")
-	case s.cfg.ReadyDepth > 0 && stats.Queued >= s.cfg.ReadyDepth:
-		return leafserve.Errorf(leafserve.Unavailable, "%d jobs are waiting", stats.Queued)
+	if err == nil && stats.Queued >= s.cfg.ReadyDepth {
+		err = leafserve.Errorf(leafserve.Unavailable, "%d jobs are waiting", stats.Queued)
 	}
-	return nil
+	return err
 }
 
 // notReady keeps the text of errors that are written for clients only.

@@ -105,6 +105,7 @@ func made() leafserve.Job {
 func stats() leafserve.QueueStats {
 	return leafserve.QueueStats{
 		Accepting: true, Queued: 7, Delayed: 2, Running: 3, Dead: 1, Bytes: 4096, MeanRunMS: 1500,
+		Ended:   []leafserve.QueueEnds{{State: leafserve.StateFailed, Reason: leafserve.Timeout, Jobs: 5}, {State: leafserve.StateSucceeded, Jobs: 90}},
 		Levels:  []leafserve.QueueLevel{{Model: "tiny", Priority: 5, Queued: 4, OldestMS: 2500}, {Model: "tiny", Priority: -10, Queued: 1}},
 		Workers: []leafserve.QueueWorker{{Name: "a", Models: []string{"tiny", "big"}}, {Name: "b", Models: []string{"tiny"}}},
 	}
@@ -223,24 +224,25 @@ func TestHTTPInFlight(t *testing.T) {
 
 func TestQueue(t *testing.T) {
 	wantSamples(t, full(), map[string]float64{
-		"leafserve_queue_up":                                          1,
-		"leafserve_queue_accepting":                                   1,
-		"leafserve_queue_paused":                                      0,
-		"leafserve_queue_queued_jobs":                                 7,
-		"leafserve_queue_delayed_jobs":                                2,
-		"leafserve_queue_running_jobs":                                3,
-		"leafserve_queue_dead_jobs":                                   1,
-		"leafserve_queue_queued_bytes":                                4096,
-		"leafserve_queue_mean_run_seconds":                            1.5,
-		"leafserve_queue_ready_jobs{model=tiny,priority=5}":           4,
-		"leafserve_queue_ready_jobs{model=tiny,priority=-10}":         1,
-		"leafserve_queue_oldest_ready_seconds{model=tiny,priority=5}": 2.5,
-		"leafserve_queue_workers{model=tiny}":                         2,
-		"leafserve_queue_workers{model=big}":                          1,
-		"leafserve_encode_cache_hits_total{model=big}":                3,
-		"leafserve_encode_cache_misses_total{model=big}":              1,
-		"leafserve_encode_cache_bytes{model=tiny}":                    100,
-		"leafserve_model_weight_bytes{model=tiny,part=unet}":          4000,
+		"leafserve_queue_up":                                            1,
+		"leafserve_queue_accepting":                                     1,
+		"leafserve_queue_paused":                                        0,
+		"leafserve_queue_queued_jobs":                                   7,
+		"leafserve_queue_delayed_jobs":                                  2,
+		"leafserve_queue_running_jobs":                                  3,
+		"leafserve_queue_dead_jobs":                                     1,
+		"leafserve_queue_queued_bytes":                                  4096,
+		"leafserve_queue_ended_jobs_total{reason=timeout,state=failed}": 5,
+		"leafserve_queue_mean_run_seconds":                              1.5,
+		"leafserve_queue_ready_jobs{model=tiny,priority=5}":             4,
+		"leafserve_queue_ready_jobs{model=tiny,priority=-10}":           1,
+		"leafserve_queue_oldest_ready_seconds{model=tiny,priority=5}":   2.5,
+		"leafserve_queue_workers{model=tiny}":                           2,
+		"leafserve_queue_workers{model=big}":                            1,
+		"leafserve_encode_cache_hits_total{model=big}":                  3,
+		"leafserve_encode_cache_misses_total{model=big}":                1,
+		"leafserve_encode_cache_bytes{model=tiny}":                      100,
+		"leafserve_model_weight_bytes{model=tiny,part=unet}":            4000,
 	})
 }
 

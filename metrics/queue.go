@@ -80,6 +80,7 @@ var (
 	queueDelayed   = queueDesc("delayed_jobs", "Jobs that wait for their time, or for another attempt.")
 	queueRunning   = queueDesc("running_jobs", "Jobs that run.")
 	queueDead      = queueDesc("dead_jobs", "Jobs that are dead letters.")
+	queueEnded     = queueDesc("ended_jobs_total", "Jobs that ended, with a worker or without one, since the queue was made; reason is the kind of error.", "state", "reason")
 	queueBytes     = queueDesc("queued_bytes", "Bytes of the requests that wait.")
 	queueMeanRun   = queueDesc("mean_run_seconds", "Moving mean of successful runs, 0 before the first.")
 	queueReady     = queueDesc("ready_jobs", "Jobs that wait and could run now; no series where none does.", "model", "priority")
@@ -94,7 +95,7 @@ func queueDesc(name, help string, labels ...string) *prometheus.Desc {
 // Describe sends what Collect may send.
 func (c *queueCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		queueUp, queueAccepting, queuePaused, queueQueued, queueDelayed, queueRunning, queueDead, queueBytes, queueMeanRun,
+		queueUp, queueAccepting, queuePaused, queueQueued, queueDelayed, queueRunning, queueDead, queueEnded, queueBytes, queueMeanRun,
 		queueReady, queueOldest, queueWorkers,
 	} {
 		out <- d
@@ -119,6 +120,9 @@ func (c *queueCollector) Collect(out chan<- prometheus.Metric) {
 	send(queueDead, float64(s.Dead))
 	send(queueBytes, float64(s.Bytes))
 	send(queueMeanRun, s.MeanRunMS/1000)
+	for _, e := range s.Ended {
+		out <- prometheus.MustNewConstMetric(queueEnded, prometheus.CounterValue, float64(e.Jobs), string(e.State), string(e.Reason))
+	}
 	for _, l := range s.Levels {
 		priority := strconv.Itoa(l.Priority)
 		send(queueReady, float64(l.Queued), l.Model, priority)
