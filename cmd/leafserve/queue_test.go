@@ -75,7 +75,7 @@ func operateQueue(t *testing.T, api *process, shop string, q func(args ...string
 	says(q("list", "--limit", "1", "--cursor", again.ID), `^`+ids[1])
 	says(q("list", "--dead"), `^JOB +CLIENT +ATTEMPTS`)
 	says(q("drain"), `^The queue takes no more jobs\.$`)
-	api.call(http.StatusServiceUnavailable, "POST", "/generate", `{"prompt":"an owl"}`)
+	api.call(http.StatusServiceUnavailable, "POST", "/generate", `{"prompt":"an owl"}`, "Authorization", "Bearer "+shop)
 	says(q("resume", "--json"), `"accepting": true`)
 	api.call(http.StatusOK, "GET", "/readyz", "")
 }
