@@ -69,7 +69,9 @@ func TestPartial(t *testing.T) {
 		}
 	})
 	t.Run("network gives too few rows", func(t *testing.T) {
-		short := func(context.Context, tensor.Tensor, float64, tensor.Tensor) (tensor.Tensor, error) { return x.Row(0), nil }
+		short := func(context.Context, tensor.Tensor, float64, tensor.Tensor) (tensor.Tensor, error) {
+			return x.Row(0), nil
+		}
 		net := Partial(short, func() []bool { return []bool{true, true, false} })
 		if _, err := net(context.Background(), x, 0.3, cond); err == nil {
 			t.Error("Partial gives no error")
