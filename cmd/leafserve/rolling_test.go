@@ -86,8 +86,9 @@ func newBalancer(t *testing.T, addrs ...string) *balancer {
 
 // ServeHTTP passes a request on to the next backend that is ready.
 func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	for range b.backends {
-		if one := b.backends[b.next.Add(1)%uint64(len(b.backends))]; one.ready.Load() {
+	first := b.next.Add(1)
+	for i := range uint64(len(b.backends)) {
+		if one := b.backends[(first+i)%uint64(len(b.backends))]; one.ready.Load() {
 			one.proxy.ServeHTTP(w, r)
 			return
 		}
