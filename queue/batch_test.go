@@ -266,3 +266,34 @@ func TestIdleWorkersShare(t *testing.T) {
 		t.Errorf("took %d jobs, want a third of them", len(batch))
 	}
 }
+
+// testSharesInBatches: company is taken by priority and shares, as single jobs
+// are.
+func testSharesInBatches(t *testing.T, b *rig) {
+	for i := range 60 {
+		for client, weight := range map[string]float64{"one": 1, "three": 3} {
+			sub := leafserve.Submission{Client: leafserve.Client{Name: client, Weight: weight}, Batch: "alike"}
+			b.submit(t, client, nil, sub)
+			if i < 4 {
+				b.submit(t, "urgent", priority(1), sub)
+			}
+		}
+	}
+	got := map[string]int{}
+	for range 12 {
+		c := b.claimed(t)
+		more, err := b.join(t.Context(), "test", c, 3)
+		if err != nil || len(more) != 3 {
+			t.Fatalf("join = %v, %v, want three", more, err)
+		}
+		for _, c := range append(more, c) {
+			got[c.job.Request.Prompt]++
+		}
+		if got["urgent"] < 8 && got["one"]+got["three"] > 0 {
+			t.Errorf("took %v, want the urgent ones first", got)
+		}
+	}
+	if got["three"] < 29 || got["three"] > 31 {
+		t.Errorf("took %v, want 30 of three and 10 of one", got)
+	}
+}

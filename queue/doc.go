@@ -44,8 +44,9 @@
 // # Batches
 //
 // A worker that has claimed a job takes company for it (batch.go): waiting jobs
-// of the same batch key, as many as the sizer finds worth it by measuring, and not
-// those that other idle workers would start. Each job of a batch has its own
+// of the same batch key, in the order in which claims would give them, so shares
+// hold; as many as the sizer finds worth it by measuring, and not those that other
+// idle workers would start. Each job of a batch has its own
 // lease, context, events and end. What fails in company is run again alone, in
 // the same attempt; what was run when a worker died runs alone from then on.
 //

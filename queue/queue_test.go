@@ -80,6 +80,7 @@ var conformance = []struct {
 	{name: "a batch dies", run: testDeadBatch},
 	{name: "a batch is given back", run: testStopBatch},
 	{name: "bounds hold in company", run: testJoinBounds},
+	{name: "shares hold in batches", run: testSharesInBatches},
 	{name: "a flood of overdue jobs", cfg: Config{Lease: time.Hour}, run: testOverdueFlood},
 	{name: "overdue jobs make room", cfg: Config{MaxQueued: 1}, run: testOverdueHoldNoPlace},
 	{name: "shares over models", run: testModelsFair},

@@ -208,8 +208,9 @@ start(id)
 return {'job', told({id})[1], company, rest(model)}
 `)
 
-// joinScript gives a worker more jobs for the batch of one that it has. They
-// come in the order of their places; a client's bound on running jobs holds.
+// joinScript gives a worker more jobs for the batch of one that it has, in the
+// order in which claims would give them, but for those that do not fit. Of each
+// client it looks at the first 32 jobs only.
 //
 //	ARGV[5] worker
 //	ARGV[6] nonce  of this call
@@ -223,20 +224,37 @@ local before = gave()
 if before then return before end
 local first, room = ARGV[8], tonumber(ARGV[9])
 local model, batch = fields(first, 'model', 'batch')
-if redis.call('HGET', stats, 'paused') then return {} end
-local ids = {}
-for _, id in ipairs(redis.call('ZRANGE', mates .. model .. ':' .. batch, 0, 4 * room)) do
-  local n, client, deadline = fields(id, 'pictures', 'client', 'deadline')
-  if not n then
-    redis.call('ZREM', mates .. model .. ':' .. batch, id)
-  elseif tonumber(n) <= room and allowed(client) and not (deadline and now > tonumber(deadline)) then
-    room = room - tonumber(n)
-    start(id)
-    redis.call('HSET', job .. id, 'company', 1)
-    redis.call('HSET', job .. first, 'company', 1)
-    ids[#ids + 1] = id
+
+-- fits says how many pictures a job would add, nil where it cannot join.
+local function fits(id)
+  local like, alone, n, deadline = fields(id, 'batch', 'alone', 'pictures', 'deadline')
+  if like ~= batch or alone or tonumber(n) > room or (deadline and now > tonumber(deadline)) then return nil end
+  return tonumber(n)
+end
+
+-- another is the next job that fits, and its pictures.
+local function another()
+  for _, priority in ipairs(redis.call('ZREVRANGE', levels .. model, 0, -1)) do
+    for _, client in ipairs(redis.call('ZRANGE', turn .. priority .. ':' .. model, 0, 63)) do
+      if allowed(client) then
+        for _, id in ipairs(redis.call('ZRANGE', lane .. priority .. ':' .. client .. ':' .. model, 0, 31)) do
+          local n = fits(id)
+          if n then return id, n end
+        end
+      end
+    end
   end
-  if room == 0 then break end
+end
+
+local ids = {}
+while room > 0 and not redis.call('HGET', stats, 'paused') do
+  local id, n = another()
+  if not id then break end
+  room = room - n
+  start(id)
+  redis.call('HSET', job .. id, 'company', 1)
+  redis.call('HSET', job .. first, 'company', 1)
+  ids[#ids + 1] = id
 end
 return told(ids)
 `)
