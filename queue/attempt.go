@@ -72,7 +72,11 @@ func (a *attempt) settle(out leafserve.Outcome) {
 				if !state.Terminal() {
 					line = "job waits again"
 				}
-				log.Info(line, "state", state, "ran_ms", time.Since(a.started).Milliseconds())
+				level := slog.LevelInfo
+				if end.err != nil {
+					level = slog.LevelWarn
+				}
+				log.Log(a.last, level, line, "state", state, "ran_ms", time.Since(a.started).Milliseconds())
 				a.observe(state, end.kind, out.Result)
 				return
 			case err == nil:

@@ -44,6 +44,9 @@ func newKeyCommand(cfg *Config) *cobra.Command {
 		Use: "new NAME", Short: "Make a key and print it, this once", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client.Name = args[0]
+			if !(client.Weight > 0) {
+				return leafserve.InvalidField("weight", "--weight is %v, want a number above 0", client.Weight)
+			}
 			return newKey(cmd, cfg, client)
 		},
 	}

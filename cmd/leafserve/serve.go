@@ -53,6 +53,7 @@ func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
 			return err
 		}
 		slog.SetDefault(log) // for the packages that log by themselves
+		context.AfterFunc(cmd.Context(), func() { log.Info(cfg.farewell()) })
 		s := &service{cfg: cfg, roles: r, log: log, out: cmd.OutOrStdout()}
 		end, err := s.observe()
 		if err != nil {
@@ -76,6 +77,14 @@ func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
 		workerFlags(cmd, cfg)
 	}
 	return cmd
+}
+
+// farewell is what a process says when it is told to stop.
+func (c *Config) farewell() string {
+	if c.HTTP.Redis == "" {
+		return "stopping: what runs may finish, and the queue is kept; a second signal ends at once and loses the queue"
+	}
+	return "stopping: what runs may finish; a second signal ends at once"
 }
 
 // service is one running process.

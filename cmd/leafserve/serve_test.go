@@ -516,16 +516,17 @@ func TestTerminateAnswers(t *testing.T) {
 // TestEmbeddedQueueIsKept: a stop in the middle of the work loses no job.
 func TestEmbeddedQueueIsKept(t *testing.T) {
 	dir := t.TempDir()
-	p := launchServer(t, "serve", "--data-dir", dir, "--worker-grace", "1ms")
+	p := launchServer(t, "serve", "--data-dir", dir, "--worker-grace", "2s")
 	running := p.enqueue(longRequest)
 	p.await(running.ID, "step")
 	waiting := p.enqueue(smallRequest(7))
 	p.signal(syscall.SIGTERM)
+	p.waitFor(p.stderr, regexp.MustCompile(`stopping`))
+
+	q := launchServer(t, "serve", "--data-dir", dir) // waits until the first has left its queue
 	if code := p.exit(); code != exitDone {
 		t.Fatalf("exit status %d, want %d", code, exitDone)
 	}
-
-	q := launchServer(t, "serve", "--data-dir", dir)
 	q.call(http.StatusOK, "DELETE", "/jobs/"+running.ID, "") // it would take long
 	done := decodeJob(t, q.await(waiting.ID, "done"))
 	if done.State != leafserve.StateSucceeded || done.Images[0].Seed != 7 {
