@@ -44,8 +44,8 @@ func newKeyCommand(cfg *Config) *cobra.Command {
 		Use: "new NAME", Short: "Make a key and print it, this once", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client.Name = args[0]
-			if !(client.Weight > 0) {
-				return leafserve.InvalidField("weight", "--weight is %v, want a number above 0", client.Weight)
+			if client.Weight == 0 { // which the file would read as "not given"
+				return leafserve.InvalidField("weight", "weight of %.64s is 0, want a number above 0", client.Name)
 			}
 			return newKey(cmd, cfg, client)
 		},
