@@ -53,7 +53,8 @@ func serviceCommand(cfg *Config, r roles, name, short string) *cobra.Command {
 			return err
 		}
 		slog.SetDefault(log) // for the packages that log by themselves
-		context.AfterFunc(cmd.Context(), func() { log.Info(cfg.farewell()) })
+		stop := context.AfterFunc(cmd.Context(), func() { log.Info(cfg.farewell()) })
+		defer stop()
 		s := &service{cfg: cfg, roles: r, log: log, out: cmd.OutOrStdout()}
 		end, err := s.observe()
 		if err != nil {
