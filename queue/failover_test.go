@@ -24,7 +24,7 @@ type replicated struct {
 }
 
 func underSentinels(t *testing.T) replicated {
-	s := leaftest.Sentinel(t, nil)
+	s := leaftest.Sentinel(t, nil, "--appendonly", "yes") // a master that comes back empty could empty its replicas
 	return replicated{s.URL(), s.Master, s.Servers[1:], s.InStep, s.Sentinels}
 }
 

@@ -15,7 +15,9 @@ import (
 
 // RedisSentinel is a replicated Redis under sentinels that belongs to one test:
 // a master with two replicas, and three sentinels of which two must agree that
-// the master is down, half a second after it fell silent.
+// the master is down, two seconds after it fell silent. They ask each other and
+// the servers once a second: with half a second they held every new master for
+// dead and replaced it alive, which loses what WAIT had secured.
 type RedisSentinel struct {
 	Servers   []*RedisServer // the first master comes first
 	Sentinels []*RedisServer
@@ -87,7 +89,7 @@ func (s *RedisSentinel) sentinel(i int, ports []string) *RedisServer {
 		"dir " + dir,
 		fmt.Sprintf("sentinel myid %040x", i+1),
 		fmt.Sprintf("sentinel monitor %s %s %s 2", masterName, host, master),
-		fmt.Sprintf("sentinel down-after-milliseconds %s 500", masterName),
+		fmt.Sprintf("sentinel down-after-milliseconds %s 2000", masterName),
 		fmt.Sprintf("sentinel failover-timeout %s 1500", masterName),
 	}
 	if s.g != nil {
