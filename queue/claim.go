@@ -34,8 +34,10 @@ type offer struct {
 
 // claim takes the next job for one of models.
 func (q *Queue) claim(ctx context.Context, worker string, models []string) (offer, error) {
-	gaveUp := errorJSON(leafserve.Internal,
-		fmt.Sprintf("gave up after %d attempts: each time the worker died or lost its lease", q.cfg.MaxAttempts))
+	gaveUp := errorJSON(leafserve.JobError{
+		Kind:    leafserve.Internal,
+		Message: fmt.Sprintf("gave up after %d attempts: each time the worker died or lost its lease", q.cfg.MaxAttempts),
+	})
 	args := []any{worker, rand.Text(), q.cfg.Lease.Milliseconds(), q.cfg.MaxAttempts, gaveUp, canceledJSON, lateJSON}
 	for _, m := range models {
 		args = append(args, m)

@@ -24,7 +24,7 @@ local levels  = base .. 'levels:'  -- + model: sorted set of the priorities that
 local turn    = base .. 'turn:'    -- + level: sorted set of the clients that have waiting jobs, by virtual time
 local fair    = base .. 'fair:'    -- + priority: hash, virtual time by client, and under '' of the client served last; gone when nobody waits
 local lane    = base .. 'lane:'    -- + lane: sorted set of waiting ids, by sequence number
-local mates   = base .. 'mates:'   -- + kin: sorted set of waiting ids that may run together, by place
+local mates   = base .. 'mates:'   -- + kin: set of waiting ids that may run together
 local later   = base .. 'later'    -- sorted set: ids that wait for a time, by it
 local due     = base .. 'due'      -- sorted set: queued ids with a deadline, by it
 local claims  = base .. 'claims'   -- stream with the consumer group "workers": an entry a running job; its idle time is that of the lease
@@ -51,7 +51,7 @@ func (b base) dead() string              { return string(b) + "dead" }
 func (b base) workers() string           { return string(b) + "workers" }
 func (b base) idle() string              { return string(b) + "idle" }
 func (b base) stats() string             { return string(b) + "stats" }
-func (b base) ping() string              { return string(b) + "ping" } // string that expires, written to see that one can
+func (b base) ping() string              { return string(b) + "ping" } // string that expires: written to see that one can, and for WAIT
 func (b base) news() string              { return string(b) + "news" }
 
 // Topics of the news channel. Each message is one topic and says no more than

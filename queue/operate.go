@@ -214,8 +214,8 @@ func ends(z redis.Z) string { return strconv.FormatInt(int64(z.Score), 10) }
 
 // Retry makes a new job of the request of one that failed or was canceled, as a
 // terminal state never changes, and takes that one out of the dead letters. Called
-// again for the same job it gives the same new one. The
-// error is Conflict for a job in another state; else those of Job and Enqueue.
+// again for the same job it gives the same new one. The error is Conflict for a
+// job in another state; else those of Job and Enqueue.
 func (q *Queue) Retry(ctx context.Context, id string) (leafserve.Job, error) {
 	fields, _, err := q.read(ctx, id)
 	if err != nil {

@@ -24,8 +24,8 @@ type outcome struct {
 }
 
 var (
-	canceledJSON = errorJSON(leafserve.Canceled, "the job was canceled on request")
-	lateJSON     = errorJSON(leafserve.Timeout, "the time that timeout_s allows was over before the job's turn came: allow more, or ask when fewer are waiting")
+	canceledJSON = errorJSON(leafserve.JobError{Kind: leafserve.Canceled, Message: "the job was canceled on request"})
+	lateJSON     = errorJSON(leafserve.JobError{Kind: leafserve.Timeout, Message: "the time that timeout_s allows was over before the job's turn came: allow more, or ask when fewer are waiting"})
 )
 
 // decide tells an attempt's outcome from what the runner returned and from why
@@ -73,13 +73,13 @@ func failed(c *claim, err error) outcome {
 	case errors.As(err, &e):
 		param = e.Param
 	}
-	reason, _ := json.Marshal(leafserve.JobError{Kind: kind, Message: message, Param: param}) // strings always encode
+	reason := errorJSON(leafserve.JobError{Kind: kind, Message: message, Param: param})
 	again := kind == leafserve.Internal || kind == leafserve.Unavailable
-	return outcome{state: leafserve.StateFailed, reason: string(reason), kind: kind, err: err, again: again}
+	return outcome{state: leafserve.StateFailed, reason: reason, kind: kind, err: err, again: again}
 }
 
-func errorJSON(kind leafserve.Kind, message string) string {
-	b, _ := json.Marshal(leafserve.JobError{Kind: kind, Message: message}) // strings always encode
+func errorJSON(e leafserve.JobError) string {
+	b, _ := json.Marshal(e) // strings always encode
 	return string(b)
 }
 

@@ -25,6 +25,8 @@ local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2]) -- Unix microsecon
 local function field(id, name) return redis.call('HGET', job .. id, name) end
 local function fields(id, ...) return unpack(redis.call('HMGET', job .. id, ...)) end
 
+local function laneOf(priority, client, model) return lane .. priority .. ':' .. client .. ':' .. model end
+
 local function emit(id, kind, data)
   redis.call('XADD', events .. id, 'MAXLEN', '~', cap, '*', 't', kind, 'd', data)
   redis.call('PUBLISH', news, 'job:' .. id)
@@ -55,8 +57,8 @@ local function enter(id)
   local level = priority .. ':' .. model
   local place = whole((10 - tonumber(priority)) * 17592186044416 + tonumber(seq))
   redis.call('ZADD', waiting, place, id)
-  redis.call('ZADD', lane .. priority .. ':' .. client .. ':' .. model, seq, id)
-  if batch ~= '' and not alone then redis.call('ZADD', mates .. model .. ':' .. batch, place, id) end
+  redis.call('ZADD', laneOf(priority, client, model), seq, id)
+  if batch ~= '' and not alone then redis.call('SADD', mates .. model .. ':' .. batch, id) end
   if not redis.call('ZSCORE', turn .. level, client) then
     local was = redis.call('HMGET', fair .. priority, '', client)
     redis.call('ZADD', turn .. level, math.max(tonumber(was[1] or 0), tonumber(was[2] or 0)), client)
@@ -69,7 +71,7 @@ end
 -- withdraw takes an id from its lane, and its client from the turns if it was
 -- the last one there.
 local function withdraw(id, model, priority, client)
-  local level, mylane = priority .. ':' .. model, lane .. priority .. ':' .. client .. ':' .. model
+  local level, mylane = priority .. ':' .. model, laneOf(priority, client, model)
   redis.call('ZREM', waiting, id)
   redis.call('ZREM', mylane, id)
   if redis.call('EXISTS', mylane) == 1 then return end
@@ -86,7 +88,7 @@ end
 -- leave undoes enter.
 local function leave(id)
   local model, priority, client, batch = fields(id, 'model', 'priority', 'client', 'batch')
-  if batch ~= '' then redis.call('ZREM', mates .. model .. ':' .. batch, id) end
+  if batch ~= '' then redis.call('SREM', mates .. model .. ':' .. batch, id) end
   withdraw(id, model, priority, client)
 end
 

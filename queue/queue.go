@@ -324,6 +324,8 @@ func (q *Queue) acknowledged(ctx context.Context, s *redis.Script, id string, ar
 }
 
 // replicated runs s and WAIT on one connection to the server that has the keys.
+// WAIT waits for what was written up to the last write of its connection. A
+// repeated s may write nothing, so there is a write of our own.
 func (q *Queue) replicated(ctx context.Context, s *redis.Script, id string, args []any) (*redis.Cmd, error) {
 	var node redis.Cmdable = q.client
 	if cluster, ok := q.client.(*redis.ClusterClient); ok {
@@ -336,6 +338,7 @@ func (q *Queue) replicated(ctx context.Context, s *redis.Script, id string, args
 	var cmd, wait *redis.Cmd
 	_, err := node.Pipelined(ctx, func(p redis.Pipeliner) error {
 		cmd = s.EvalSha(ctx, p, []string{string(q.keys)}, q.arguments(id, args)...)
+		p.Set(ctx, q.keys.ping(), 1, time.Minute)
 		wait = p.Do(ctx, "WAIT", q.cfg.Replicas, replicaWait.Milliseconds())
 		return nil
 	})

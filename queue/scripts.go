@@ -1,7 +1,7 @@
 package queue
 
 // enqueueScript stores a new job. Called again with the same id (a retry after
-// a lost reply) it changes nothing, but writes, so that WAIT waits for it.
+// a lost reply) it changes nothing.
 //
 //	ARGV[5]  base       the job as JSON, queued
 //	ARGV[6]  key        hash of client and idempotency key, "" for none
@@ -30,7 +30,6 @@ local client, size = record.client, #text
 local function ahead() return redis.call('ZRANK', waiting, id) or 0 end
 
 if redis.call('EXISTS', job .. id) == 1 then
-  redis.call('HSET', job .. id, 'client', client)
   return {'new', ahead(), field(id, 'created')}
 end
 if key ~= '' then
@@ -38,7 +37,6 @@ if key ~= '' then
   if first and redis.call('EXISTS', job .. string.match(first, '^%S+')) == 1 then
     local known, hash = string.match(first, '^(%S+) (%S+)$')
     if hash ~= body then return {'conflict', known} end
-    redis.call('SET', idem .. key, first, 'KEEPTTL')
     return {'known', known}
   end
 end

@@ -124,7 +124,7 @@ local function head(priority, model)
     for i = 1, #some, 2 do
       local client = some[i]
       if allowed(client) then
-        local id = redis.call('ZRANGE', lane .. priority .. ':' .. client .. ':' .. model, 0, 0)[1]
+        local id = redis.call('ZRANGE', laneOf(priority, client, model), 0, 0)[1]
         if id and redis.call('EXISTS', job .. id) == 1 then return id, tonumber(some[i + 1]) end
         redis.call('ZREM', index .. 'queued', id or '') -- somebody else removed the record, or the lane
         withdraw(id or '', model, priority, client)
@@ -203,7 +203,7 @@ if not id then
 end
 local model, batch, alone = fields(id, 'model', 'batch', 'alone')
 local company = 0
-if batch ~= '' and not alone then company = redis.call('ZCARD', mates .. model .. ':' .. batch) - 1 end
+if batch ~= '' and not alone then company = redis.call('SCARD', mates .. model .. ':' .. batch) - 1 end
 start(id)
 return {'job', told({id})[1], company, rest(model)}
 `)
@@ -237,7 +237,7 @@ local function another()
   for _, priority in ipairs(redis.call('ZREVRANGE', levels .. model, 0, -1)) do
     for _, client in ipairs(redis.call('ZRANGE', turn .. priority .. ':' .. model, 0, 63)) do
       if allowed(client) then
-        for _, id in ipairs(redis.call('ZRANGE', lane .. priority .. ':' .. client .. ':' .. model, 0, 31)) do
+        for _, id in ipairs(redis.call('ZRANGE', laneOf(priority, client, model), 0, 31)) do
           local n = fits(id)
           if n then return id, n end
         end

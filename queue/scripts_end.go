@@ -38,8 +38,7 @@ return 'ok'
 `)
 
 // finishScript writes the terminal state, if the caller holds the job. Called
-// again with the same fence (a retry after a lost reply) it changes nothing, but
-// writes, so that WAIT waits for it.
+// again with the same fence (a retry after a lost reply) it changes nothing.
 //
 //	ARGV[5] fence
 //	ARGV[6] state   succeeded, failed or canceled
@@ -50,10 +49,7 @@ return 'ok'
 var finishScript = script(`
 local fence, state, result, err = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local was, latest, started = fields(id, 'state', 'fence', 'started')
-if was == state and latest == fence then
-  redis.call('HSET', job .. id, 'fence', fence)
-  return state
-end
+if was == state and latest == fence then return state end
 if not held(id, fence) then return 'lost' end
 settle(id, state, result, err) -- first, as a full Redis refuses what follows
 if state == 'succeeded' then
@@ -177,7 +173,7 @@ for _, model in ipairs(redis.call('SMEMBERS', models)) do
   for _, priority in ipairs(redis.call('ZRANGE', levels .. model, 0, -1)) do
     local n, oldest = 0, nil
     for _, client in ipairs(redis.call('ZRANGE', turn .. priority .. ':' .. model, 0, -1)) do
-      local mylane = lane .. priority .. ':' .. client .. ':' .. model
+      local mylane = laneOf(priority, client, model)
       n = n + redis.call('ZCARD', mylane)
       local first = tonumber(field(redis.call('ZRANGE', mylane, 0, 0)[1], 'created') or now)
       if not oldest or first < oldest then oldest = first end

@@ -47,7 +47,7 @@ type Attempt struct {
 	Job    leafserve.Job  // as it stands now: queued means that it will be tried again, or was given back
 	Reason leafserve.Kind // of the error, "" for none
 	Batch  int            // pictures that were run together
-	Waited time.Duration  // from acceptance, or from the attempt before, to the claim
+	Waited time.Duration  // from acceptance to the claim, delays and earlier attempts included
 	Ran    time.Duration  // of the run
 }
 
