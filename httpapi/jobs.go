@@ -12,11 +12,19 @@ import (
 // defaultPage is how many jobs GET /jobs gives when no limit is asked for.
 const defaultPage = 20
 
-// jobPage is the answer of GET /jobs, newest first.
-type jobPage struct {
-	Object string          `json:"object"` // "list"
-	Data   []leafserve.Job `json:"data"`
-	Next   string          `json:"next,omitempty"` // cursor of the next page
+// Page is the answer of a route that lists, newest first.
+type Page[T any] struct {
+	Object string `json:"object"`         // "list"
+	Data   []T    `json:"data"`           // never null
+	Next   string `json:"next,omitempty"` // cursor of the next page
+}
+
+// NewPage makes a page; JSON has [] for no data, not null.
+func NewPage[T any](data []T, next string) Page[T] {
+	if data == nil {
+		data = []T{}
+	}
+	return Page[T]{Object: "list", Data: data, Next: next}
 }
 
 func (s *Server) getJob(c echo.Context) error {
@@ -43,10 +51,7 @@ func (s *Server) listJobs(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if jobs == nil {
-		jobs = []leafserve.Job{} // JSON's [], not null
-	}
-	return c.JSON(http.StatusOK, jobPage{Object: "list", Data: jobs, Next: next})
+	return c.JSON(http.StatusOK, NewPage(jobs, next))
 }
 
 func (s *Server) cancelJob(c echo.Context) error {

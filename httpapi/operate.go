@@ -94,13 +94,6 @@ func (s *Server) have(do func(context.Context) error) echo.HandlerFunc {
 	}
 }
 
-// deadPage is the answer of GET /queue/dead, newest first.
-type deadPage struct {
-	Object string                `json:"object"` // "list"
-	Data   []leafserve.JobDetail `json:"data"`
-	Next   string                `json:"next,omitempty"` // cursor of the next page
-}
-
 func (s *Server) listDead(c echo.Context) error {
 	limit, err := limitParam(c)
 	if err != nil {
@@ -110,10 +103,7 @@ func (s *Server) listDead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if dead == nil {
-		dead = []leafserve.JobDetail{} // JSON's [], not null
-	}
-	return c.JSON(http.StatusOK, deadPage{Object: "list", Data: dead, Next: next})
+	return c.JSON(http.StatusOK, NewPage(dead, next))
 }
 
 func (s *Server) showJob(c echo.Context) error {

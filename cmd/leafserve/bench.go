@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"slices"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -285,7 +284,7 @@ func printBench(cmd *cobra.Command, cfg *Config, r benchResult) error {
 	if cfg.JSON {
 		return printJSON(cmd.OutOrStdout(), r)
 	}
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	w := newTable(cmd.OutOrStdout())
 	fmt.Fprintf(w, "%s on %s, %d threads, %d steps; medians of %d\n", r.Model, r.Provider, r.Threads, r.Steps, r.Repeats)
 	fmt.Fprintf(w, "cold start to first picture\t%.0f ms\n", r.ColdStartMS)
 	fmt.Fprintf(w, "one denoising step\t%.2f ms\n", r.StepMS)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -11,7 +10,7 @@ func printQueueBench(cmd *cobra.Command, cfg *Config, f queueFigures) error {
 	if cfg.JSON {
 		return printJSON(cmd.OutOrStdout(), f)
 	}
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	w := newTable(cmd.OutOrStdout())
 	j, p := f.Jobs, f.Pictures
 	fmt.Fprintf(w, "On %s.\n\n", f.Redis)
 	fmt.Fprintf(w, "empty jobs\t%d\n", j.Measured)

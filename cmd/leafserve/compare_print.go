@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"strings"
-	"text/tabwriter"
 
 	"leafserve"
 	"leafserve/stats"
@@ -57,7 +56,7 @@ var figures = []struct {
 }
 
 func printFigures(w io.Writer, c leafserve.Case, arms []string) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newTable(w)
 	fmt.Fprintf(t, "\t%s\n", strings.Join(arms, "\t"))
 	for _, f := range figures {
 		fmt.Fprint(t, f.name)
@@ -81,7 +80,7 @@ func shown(v float64) string {
 
 func printSummary(w io.Writer, s leafserve.Summary, arms []string) {
 	tested, baseline := stats.Pair(arms)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newTable(w)
 	fmt.Fprintf(t, "means of %d prompts, 95 %% intervals\t%s\t%s − %s\n", s.Cases, strings.Join(arms, "\t"), tested, baseline)
 	for _, f := range figures {
 		fmt.Fprint(t, f.name)

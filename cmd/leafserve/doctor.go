@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -124,7 +123,7 @@ func writeFindings(out io.Writer, cfg *Config, found []finding) error {
 	if cfg.JSON {
 		return printJSON(out, found)
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := newTable(out)
 	for _, f := range found {
 		mark := map[bool]string{true: "ok", false: "MISSING"}[f.OK]
 		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, f.Part, f.Text)

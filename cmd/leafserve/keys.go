@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -116,7 +115,7 @@ func listKeys(cmd *cobra.Command, cfg *Config) error {
 	if err != nil {
 		fmt.Fprintf(cmd.ErrOrStderr(), "There is no file of keys at %s: a server of it is open to everybody.\n", path)
 	}
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	w := newTable(cmd.OutOrStdout())
 	fmt.Fprintln(w, "NAME\tADMIN\tWEIGHT\tQUEUED\tRUNNING\tPER MINUTE\tCREATED")
 	for _, k := range all {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.Name, map[bool]string{true: "yes", false: "no"}[k.Admin], fmt.Sprint(cmp.Or(k.Weight, 1)),

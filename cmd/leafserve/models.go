@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +50,7 @@ func listModels(cmd *cobra.Command, cfg *Config) error {
 	if cfg.JSON {
 		return printJSON(cmd.OutOrStdout(), map[string]any{"object": "list", "data": models})
 	}
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	w := newTable(cmd.OutOrStdout())
 	fmt.Fprintln(w, "MODEL\tSIZE\tENCODERS\tSCHEDULER\tSTEPS")
 	for _, m := range models {
 		fmt.Fprintf(w, "%s\t%d×%d\t%s\t%s\t%d\n", m.Name, m.Width, m.Height, strings.Join(m.Encoders, ", "), m.Scheduler, m.Steps)
@@ -76,7 +75,7 @@ func modelInfo(cmd *cobra.Command, cfg *Config, args []string) error {
 		return printJSON(cmd.OutOrStdout(), folder.Info)
 	}
 	m := folder.Info
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	w := newTable(cmd.OutOrStdout())
 	for _, row := range [][2]any{
 		{"model", m.Name}, {"folder", folder.Dir}, {"encoders", strings.Join(m.Encoders, ", ") + " (default " + m.DefaultEncoder + ")"},
 		{"context", fmt.Sprint(m.Context, " tokens, ", m.EncoderLayers, " layers")},

@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"leafserve"
+	"leafserve/httpapi"
 )
 
 // printPage prints one page of a list, or gives err.
@@ -19,7 +19,7 @@ func printPage[T any](cmd *cobra.Command, cfg *Config, rows []T, next string, er
 		return err
 	}
 	if cfg.JSON {
-		return printJSON(cmd.OutOrStdout(), listed[T]{"list", append([]T{}, rows...), next})
+		return printJSON(cmd.OutOrStdout(), httpapi.NewPage(rows, next))
 	}
 	w := newTable(cmd.OutOrStdout())
 	table(w, rows)
@@ -31,8 +31,6 @@ func printPage[T any](cmd *cobra.Command, cfg *Config, rows []T, next string, er
 	}
 	return nil
 }
-
-func newTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0) }
 
 func printJobs(w io.Writer, jobs []leafserve.Job) {
 	fmt.Fprintln(w, "JOB\tSTATE\tKIND\tPRIORITY\tCREATED\tPROMPT")

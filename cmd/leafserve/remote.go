@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"leafserve"
+	"leafserve/httpapi"
 )
 
 // remote is the queue of a server, over its HTTP routes (docs/http.md). It has
@@ -51,16 +52,9 @@ func (r remote) Resume(ctx context.Context) error {
 	return r.call(ctx, http.MethodPost, "/queue/resume", nil)
 }
 
-// listed is a page of a list.
-type listed[T any] struct {
-	Object string `json:"object"` // "list"
-	Data   []T    `json:"data"`
-	Next   string `json:"next,omitempty"` // cursor of the next page
-}
-
 // Dead gives dead letters, newest first.
 func (r remote) Dead(ctx context.Context, limit int, cursor string) ([]leafserve.JobDetail, string, error) {
-	var page listed[leafserve.JobDetail]
+	var page httpapi.Page[leafserve.JobDetail]
 	err := r.call(ctx, http.MethodGet, "/queue/dead?"+pageQuery(limit, cursor).Encode(), &page)
 	return page.Data, page.Next, err
 }
@@ -71,7 +65,7 @@ func (r remote) List(ctx context.Context, q leafserve.ListQuery) ([]leafserve.Jo
 	if q.State != "" {
 		query.Set("state", string(q.State))
 	}
-	var page listed[leafserve.Job]
+	var page httpapi.Page[leafserve.Job]
 	err := r.call(ctx, http.MethodGet, "/jobs?"+query.Encode(), &page)
 	return page.Data, page.Next, err
 }
