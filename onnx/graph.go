@@ -73,6 +73,8 @@ type Graph struct {
 	constants    map[string]Value
 	files        []string // of the weights placed
 	placed       []placed
+	trained      bool    // weights are inputs
+	parameters   []Value // of them, those asked for
 	next         int
 	ignored      []string // prefixes of tensors that may stay unused
 	problems     []error
@@ -125,6 +127,12 @@ func (g *Graph) add(op string, t Type, shape []int, in []Value, attrs ...Attr) V
 	return out
 }
 
+// Train leaves the weights that are asked for from here on open: in place of a
+// constant from the checkpoint's file each is an input of its name, in float32,
+// which ort.Session.Bind feeds. So they can change between runs, and have
+// gradients.
+func (g *Graph) Train() { g.trained = true }
+
 // Ignore names parts of the checkpoint, by prefix, that this graph leaves out.
 func (g *Graph) Ignore(prefixes ...string) { g.ignored = append(g.ignored, prefixes...) }
 
@@ -148,7 +156,34 @@ func (g *Graph) Stored(name string, want ...int) Value {
 		return Value{name, Float, want}
 	}
 	e, _ := g.checkpoint.Lookup(name)
+	if g.trained {
+		return g.parameter(e, want)
+	}
 	return g.External(e, want...)
+}
+
+// parameter places a weight as an input.
+func (g *Graph) parameter(e weights.Entry, want []int) Value {
+	v, ok := g.weights[e.Name]
+	if !ok {
+		v = Value{e.Name, Float, want}
+		g.fit(e, want)
+		g.weights[e.Name] = v
+		g.parameters = append(g.parameters, v)
+	}
+	return v
+}
+
+// fit proves that a tensor can be a weight of a shape, and gives its type.
+func (g *Graph) fit(e weights.Entry, want []int) Type {
+	t, known := storage[e.DType]
+	if !known {
+		g.Problem("tensor %s is %s, want F32, F16 or BF16", e.Name, e.DType)
+	}
+	if !slices.Equal(e.Shape, want) {
+		g.Problem("tensor %s has shape %v, want %v", e.Name, e.Shape, want)
+	}
+	return t
 }
 
 // External places a tensor of any file in the graph, as Stored does.
@@ -157,15 +192,7 @@ func (g *Graph) External(e weights.Entry, want ...int) Value {
 	if v, ok := g.weights[name]; ok {
 		return v
 	}
-	v := Value{name, Float, want}
-	t, known := storage[e.DType]
-	if !known {
-		g.Problem("tensor %s is %s, want F32, F16 or BF16", name, e.DType)
-	}
-	if !slices.Equal(e.Shape, want) {
-		g.Problem("tensor %s has shape %v, want %v", name, e.Shape, want)
-	}
-	v.Type = t
+	v := Value{name, g.fit(e, want), want}
 	g.weights[name] = v
 	g.placed = append(g.placed, placed{v, e})
 	if !slices.Contains(g.files, e.File) {
@@ -217,6 +244,7 @@ type Model struct {
 	Bytes           []byte // a serialised ModelProto
 	Folder          string // that the external data's locations start from; "" without weights
 	Inputs, Outputs []Value
+	Parameters      []Value // weights that are inputs too, after Inputs (Graph.Train)
 }
 
 // Model finishes the graph. The error lists everything that did not fit: ops
@@ -237,7 +265,7 @@ func (g *Graph) Model() (Model, error) {
 	}
 	folder := commonFolder(g.files)
 	graph, err := g.proto(folder)
-	return Model{modelProto(graph), folder, g.inputs, g.outs}, err
+	return Model{modelProto(graph), folder, g.inputs, g.outs, g.parameters}, err
 }
 
 // unused lists the tensors of the checkpoint that nothing asked for.
@@ -272,7 +300,7 @@ func (g *Graph) proto(folder string) (message, error) {
 		})
 		m.bytes(5, t)
 	}
-	for _, v := range g.inputs {
+	for _, v := range slices.Concat(g.inputs, g.parameters) {
 		m.bytes(11, valueInfo(v))
 	}
 	for _, v := range g.outs {

@@ -19,8 +19,10 @@ type Session struct {
 	run     *ort.DynamicAdvancedSession
 	inputs  []onnx.Value
 	outputs []onnx.Value
-	calls   int // native calls that share a batch and run at the same time; 0: a batch runs whole
-	values  int // of the first input that one of them may have, if it has more than a row
+	open    []onnx.Value // weights that Bind feeds
+	bound   []ort.Value  // [len(open)], once they are fed
+	calls   int          // native calls that share a batch and run at the same time; 0: a batch runs whole
+	values  int          // of the first input that one of them may have, if it has more than a row
 }
 
 // Input is the value of one graph input; make it with Floats or Ints.
@@ -103,11 +105,11 @@ func (r *Runtime) newSession(m onnx.Model, threads int) (*Session, error) {
 		return nil, err
 	}
 	defer opts.Destroy()
-	run, err := ort.NewDynamicAdvancedSessionWithONNXData(m.Bytes, names(m.Inputs), names(m.Outputs), opts)
+	run, err := ort.NewDynamicAdvancedSessionWithONNXData(m.Bytes, names(slices.Concat(m.Inputs, m.Parameters)), names(m.Outputs), opts)
 	if err != nil {
 		return nil, fmt.Errorf("ONNX Runtime refuses the graph: %w", err)
 	}
-	return &Session{run: run, inputs: m.Inputs, outputs: m.Outputs}, nil
+	return &Session{run: run, inputs: m.Inputs, outputs: m.Outputs, open: m.Parameters}, nil
 }
 
 func names(values []onnx.Value) []string {
@@ -118,8 +120,32 @@ func names(values []onnx.Value) []string {
 	return out
 }
 
+// Bind feeds the weights that the graph has left open (onnx.Graph.Train), by
+// name. The tensors are read by every Run and stay the caller's, who changes
+// their values, in place, while none is under way. It is called once.
+func (s *Session) Bind(weights map[string]tensor.Tensor) error {
+	for _, want := range s.open {
+		w, ok := weights[want.Name]
+		if !ok {
+			return fmt.Errorf("weight %s, which the graph leaves open, is not among those to feed", want.Name)
+		}
+		if err := w.Check("weight "+want.Name, want.Shape...); err != nil {
+			return err
+		}
+		v, err := Floats(w).value()
+		if err != nil {
+			return fmt.Errorf("weight %s: %w", want.Name, err)
+		}
+		s.bound = append(s.bound, v)
+	}
+	return nil
+}
+
 // Close frees the weights.
-func (s *Session) Close() error { return s.run.Destroy() }
+func (s *Session) Close() error {
+	destroy(s.bound)
+	return s.run.Destroy()
+}
 
 // Run evaluates the graph. Inputs come in the order in which the graph declares
 // them, and so do the outputs, which are float32 and belong to the caller. When
@@ -196,7 +222,7 @@ func (s *Session) runWhole(ctx context.Context, inputs []Input) ([]tensor.Tensor
 	}
 	out := make([]ort.Value, len(s.outputs)) // nil: allocated by the run
 	defer destroy(out)
-	if err := s.call(ctx, in, out); err != nil {
+	if err := s.call(ctx, slices.Concat(in, s.bound), out); err != nil {
 		return nil, err
 	}
 	results := make([]tensor.Tensor, len(out))
@@ -227,6 +253,9 @@ func (s *Session) call(ctx context.Context, in, out []ort.Value) error {
 
 // check compares inputs with the graph's.
 func (s *Session) check(inputs []Input) error {
+	if len(s.bound) != len(s.open) {
+		return fmt.Errorf("the graph has %d weights left open, %d are fed: see Bind", len(s.open), len(s.bound))
+	}
 	if len(inputs) != len(s.inputs) {
 		return fmt.Errorf("%d inputs for a graph with %d", len(inputs), len(s.inputs))
 	}

@@ -36,9 +36,8 @@ const textProjection, visualProjection = "text_projection.weight", "visual_proje
 // clip_skip). Outputs: hidden [B,T,D] after the final layer norm, pooled [B,D]
 // from all layers, and projected [B,P] where a projection is known: in the
 // checkpoint, or given by the model's CLIP beside it.
-func textGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entry) (onnx.Model, error) {
-	g := onnx.New(ckpt)
-	g.Ignore("vision_model.", visualProjection, "logit_scale") // a whole CLIPModel serves too
+func (c *tower) textGraph() (onnx.Model, error) {
+	g := c.graph()
 	ids := g.Input("ids", onnx.Int64, onnx.Any, c.Context)
 	eos := g.Input("eos", onnx.Int64, onnx.Any, 1)
 	layer := g.Input("layer", onnx.Int64, 1)
@@ -58,7 +57,7 @@ func textGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entr
 	pooled := g.GatherND(last, eos) // [B,D]
 	g.Output("hidden", hidden)
 	g.Output("pooled", pooled)
-	if y, ok := c.project(g, pooled, projection); ok {
+	if y, ok := c.project(g, pooled); ok {
 		g.Output("projected", y) // [B,P]
 	}
 	return g.Model()
@@ -73,9 +72,8 @@ func textGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entr
 // sequence; mask [1,N,N], added to the scores; rows int64 [1,R,1], the nodes
 // whose states are wanted. Outputs: states [1,R,D] after the final layer norm,
 // and projected [1,R,P] where textGraph has it.
-func packGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entry) (onnx.Model, error) {
-	g := onnx.New(ckpt)
-	g.Ignore("vision_model.", visualProjection, "logit_scale")
+func (c *tower) packGraph() (onnx.Model, error) {
+	g := c.graph()
 	ids := g.Input("ids", onnx.Int64, 1, onnx.Any)
 	positions := g.Input("positions", onnx.Int64, 1, onnx.Any)
 	mask := g.Input("mask", onnx.Float, 1, onnx.Any, onnx.Any)
@@ -91,7 +89,7 @@ func packGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entr
 	x = c.blockAt(g, blockName(p, c.Layers-1), x, &mask, &rows) // [1,R,D]
 	x = g.LayerNorm(p+"final_layer_norm", x, c.Epsilon)
 	g.Output("states", x)
-	if y, ok := c.project(g, x, projection); ok {
+	if y, ok := c.project(g, x); ok {
 		g.Output("projected", y)
 	}
 	return g.Model()
@@ -99,12 +97,12 @@ func packGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entr
 
 // project maps pooled states into CLIP's joint space, [...,D] → [...,P], where
 // the checkpoint or the model's CLIP beside it has a projection.
-func (c TowerConfig) project(g *onnx.Graph, x onnx.Value, beside *weights.Entry) (onnx.Value, bool) {
+func (c *tower) project(g *onnx.Graph, x onnx.Value) (onnx.Value, bool) {
 	switch {
 	case g.Has(textProjection):
 		return g.LinearBare("text_projection", x, c.Projection), true
-	case beside != nil:
-		w := g.Cast(g.External(*beside, c.Projection, c.Width), onnx.Float)
+	case c.beside != nil:
+		w := g.Cast(g.External(*c.beside, c.Projection, c.Width), onnx.Float)
 		return g.MatMul(x, g.Transpose(w, 1, 0)), true
 	}
 	return x, false

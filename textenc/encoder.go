@@ -51,40 +51,37 @@ type Embedding struct {
 // Load reads an encoder's folder (config.json and safetensors of a CLIPTextModel,
 // CLIPTextModelWithProjection or CLIPModel).
 func Load(rt *ort.Runtime, dir string, tokenizer *Tokenizer, opts Options) (*Encoder, error) {
-	config, err := ReadTextConfig(dir)
+	tower, err := openTower(dir, tokenizer, opts)
 	if err != nil {
 		return nil, err
 	}
-	if config.Context != tokenizer.Context() {
-		return nil, fmt.Errorf("%s reads %d tokens, its tokenizer gives %d", dir, config.Context, tokenizer.Context())
-	}
-	ckpt, err := weights.Open(dir)
+	e, err := newEncoder(rt, tower, tokenizer)
 	if err != nil {
 		return nil, err
 	}
-	model, err := textGraph(config, ckpt, opts.Projection)
+	e.cache = opts.Cache
+	e.Hash, err = tower.ckpt.Hash()
+	return e, err
+}
+
+// newEncoder loads a tower's graphs.
+func newEncoder(rt *ort.Runtime, tower *tower, tokenizer *Tokenizer) (*Encoder, error) {
+	model, err := tower.textGraph()
 	if err != nil {
 		return nil, err
 	}
-	session, err := rt.NewRowSession(model, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
-	hash, err := ckpt.Hash()
-	if err != nil {
-		return nil, err
-	}
-	return &Encoder{
-		Config: config, Hash: hash, tokenizer: tokenizer, session: session,
+	e := &Encoder{
+		Config: tower.TowerConfig, tokenizer: tokenizer, threads: rt.Threads, projects: len(model.Outputs) == 3,
 		packs: lazySession{open: func() (*ort.Session, error) {
-			model, err := packGraph(config, ckpt, opts.Projection)
+			model, err := tower.packGraph()
 			if err != nil {
 				return nil, err
 			}
-			return rt.NewRowSession(model, 0)
+			return tower.load(rt.NewRowSession(model, 0))
 		}},
-		threads: rt.Threads, projects: len(model.Outputs) == 3, cache: opts.Cache,
-	}, nil
+	}
+	e.session, err = tower.load(rt.NewRowSession(model, 0))
+	return e, err
 }
 
 // ReadTextConfig reads the shape of a text tower from its folder's config.json.

@@ -39,30 +39,25 @@ type Slope struct {
 	Gradient  tensor.Tensor // [L,D], of 1 − Cosine
 }
 
-const embeddings = "text_model.embeddings."
-
 // LoadDifferentiable reads the same folders as Load, whose options' cache it
 // does not use.
 func LoadDifferentiable(rt *ort.Runtime, dir string, tokenizer *Tokenizer, opts Options) (*Differentiable, error) {
-	config, err := ReadTextConfig(dir)
+	tower, err := openTower(dir, tokenizer, opts)
 	if err != nil {
 		return nil, err
 	}
+	config := tower.TowerConfig
 	if n := len(tokenizer.pieces); n != config.Vocab {
 		return nil, fmt.Errorf("%s knows %d tokens, its tokenizer gives %d", dir, config.Vocab, n)
 	}
-	ckpt, err := weights.Open(dir)
-	if err != nil {
-		return nil, err
-	}
 	d := &Differentiable{Config: config, tokenizer: tokenizer}
-	if d.tokens, err = table(ckpt, embeddings+"token_embedding.weight", config.Vocab, config.Width); err != nil {
+	if d.tokens, err = table(tower.ckpt, tokenTable, config.Vocab, config.Width); err != nil {
 		return nil, err
 	}
-	if d.positions, err = table(ckpt, embeddings+"position_embedding.weight", config.Context, config.Width); err != nil {
+	if d.positions, err = table(tower.ckpt, placeTable, config.Context, config.Width); err != nil {
 		return nil, err
 	}
-	model, err := slopeGraph(config, ckpt, opts.Projection)
+	model, err := tower.slopeGraph()
 	if err != nil {
 		return nil, err
 	}
@@ -88,9 +83,9 @@ func table(ckpt *weights.Checkpoint, name string, want ...int) (tensor.Tensor, e
 // Inputs: x [B,T,D], token plus position embeddings; mask [T,T]; eos int64 [B,1],
 // the position pooled from; target [B,P], of length 1. Outputs: embedding [B,P],
 // cosine [B,1], and gradient [B,T,D], of the sum of 1 − cosine.
-func slopeGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Entry) (onnx.Model, error) {
-	g := onnx.New(ckpt)
-	g.Ignore("vision_model.", visualProjection, "logit_scale", embeddings)
+func (c *tower) slopeGraph() (onnx.Model, error) {
+	g := c.graph()
+	g.Ignore(tokenTable, placeTable)
 	x := g.Input("x", onnx.Float, onnx.Any, onnx.Any, c.Width)
 	mask := g.Input("mask", onnx.Float, onnx.Any, onnx.Any)
 	eos := g.Input("eos", onnx.Int64, onnx.Any, 1)
@@ -99,7 +94,7 @@ func slopeGraph(c TowerConfig, ckpt *weights.Checkpoint, projection *weights.Ent
 		state = c.block(g, blockName("text_model.", i), state, &mask)
 	}
 	state = g.LayerNorm("text_model.final_layer_norm", g.GatherND(state, eos), c.Epsilon) // [B,D]
-	embedding, _ := c.project(g, state, projection)                                       // [B,P]
+	embedding, _ := c.project(g, state)                                                   // [B,P]
 	target := g.Input("target", onnx.Float, onnx.Any, embedding.Shape[1])
 
 	dot := func(a, b onnx.Value) onnx.Value { return g.Sum(g.Mul(a, b), 1) } // [B,1]
