@@ -174,6 +174,9 @@ func (g *Graph) parameter(e weights.Entry, want []int) Value {
 	return v
 }
 
+// Parameters lists the weights that are inputs, in the order of their first use.
+func (g *Graph) Parameters() []Value { return g.parameters }
+
 // fit proves that a tensor can be a weight of a shape, and gives its type.
 func (g *Graph) fit(e weights.Entry, want []int) Type {
 	t, known := storage[e.DType]

@@ -48,7 +48,7 @@ func (e *Encoder) Drift(ctx context.Context, clean, damaged string, skip int) (D
 	var pooled, hidden gap
 	pooled.add(e.pooledOf(out[0]), e.pooledOf(out[1]))
 	for _, at := range align(e.tokenizer.windowOf(prompts[0].IDs), e.tokenizer.windowOf(prompts[1].IDs)) {
-		hidden.add(rowOf(out[0].rows(), at[0]), rowOf(out[1].rows(), at[1]))
+		hidden.add(rowOf(out[0].rows(), at.Clean), rowOf(out[1].rows(), at.Damaged))
 	}
 	return Drift{pooled.turn(), hidden.turn(), math.Sqrt(pooled.squares), math.Sqrt(hidden.squares)}, nil
 }
@@ -83,16 +83,28 @@ func (g *gap) add(a, b []float32) {
 // turn is 1 − cosine, 0 to 2.
 func (g *gap) turn() float64 { return max(0, 1-g.dot/math.Sqrt(g.aa*g.bb)) }
 
+// Pair is two rows that stand for the same: of a clean prompt, and of a damaged one.
+type Pair struct{ Clean, Damaged int }
+
+// Align pairs the rows of two prompts: those that have a counterpart, in
+// order: words, the two EOS, and after both the padding.
+func (e *Encoder) Align(clean, damaged Prompt) []Pair {
+	return align(e.tokenizer.windowOf(clean.IDs), e.tokenizer.windowOf(damaged.IDs))
+}
+
+// Used is how many of a prompt's ids are not padding, BOS and EOS included.
+func (e *Encoder) Used(p Prompt) int { return e.tokenizer.windowOf(p.IDs).used }
+
 // align pairs the rows of a clean and a damaged window that stand for the same:
 // equal tokens, along a longest common subsequence that takes all of an equal
 // beginning and end; of each stretch between them, the last token with the last
 // (a word's last piece has read the whole word); and what is padding in both, by
 // place. Rows without a counterpart are left out.
-func align(a, b window) [][2]int {
-	pairs := make([][2]int, 0, len(a.ids))
+func align(a, b window) []Pair {
+	pairs := make([]Pair, 0, len(a.ids))
 	head := common(a.ids[:a.used], b.ids[:b.used])
 	for i := range head {
-		pairs = append(pairs, [2]int{i, i})
+		pairs = append(pairs, Pair{i, i})
 	}
 	tail := 0
 	for tail < min(a.used, b.used)-head && a.ids[a.used-1-tail] == b.ids[b.used-1-tail] {
@@ -100,25 +112,25 @@ func align(a, b window) [][2]int {
 	}
 	endA, endB := a.used-tail, b.used-tail
 	for _, at := range alignEdited(a.ids[head:endA], b.ids[head:endB]) {
-		pairs = append(pairs, [2]int{head + at[0], head + at[1]})
+		pairs = append(pairs, Pair{head + at.Clean, head + at.Damaged})
 	}
 	for i := range tail {
-		pairs = append(pairs, [2]int{endA + i, endB + i})
+		pairs = append(pairs, Pair{endA + i, endB + i})
 	}
 	for i := max(a.used, b.used); i < len(a.ids); i++ {
-		pairs = append(pairs, [2]int{i, i})
+		pairs = append(pairs, Pair{i, i})
 	}
 	return pairs
 }
 
 // alignEdited is align for what lies between the equal ends.
-func alignEdited(a, b []int) [][2]int {
-	var pairs [][2]int
+func alignEdited(a, b []int) []Pair {
+	var pairs []Pair
 	left := commonLeft(a, b)
 	i, j, gapA, gapB := 0, 0, 0, 0 // the gap is a[gapA:i], b[gapB:j]
 	closeGap := func() {
 		if gapA < i && gapB < j {
-			pairs = append(pairs, [2]int{i - 1, j - 1})
+			pairs = append(pairs, Pair{i - 1, j - 1})
 		}
 		gapA, gapB = i+1, j+1
 	}
@@ -126,7 +138,7 @@ func alignEdited(a, b []int) [][2]int {
 		switch {
 		case a[i] == b[j]:
 			closeGap()
-			pairs = append(pairs, [2]int{i, j})
+			pairs = append(pairs, Pair{i, j})
 			i, j = i+1, j+1
 		case left[i+1][j] >= left[i][j+1]:
 			i++

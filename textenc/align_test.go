@@ -18,21 +18,21 @@ func TestAlign(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		a, b  window
-		pairs [][2]int
+		pairs []Pair
 	}{
-		{"equal", padded(0, 5, 9), padded(0, 5, 9), [][2]int{{0, 0}, {1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
+		{"equal", padded(0, 5, 9), padded(0, 5, 9), []Pair{{0, 0}, {1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
 		{"a word falls apart", padded(0, 5, 6, 7, 9), padded(0, 5, 1, 2, 3, 7, 9),
-			[][2]int{{0, 0}, {1, 1}, {2, 4}, {3, 5}, {4, 6}, {7, 7}, {8, 8}, {9, 9}}},
+			[]Pair{{0, 0}, {1, 1}, {2, 4}, {3, 5}, {4, 6}, {7, 7}, {8, 8}, {9, 9}}},
 		{"pieces join", padded(0, 1, 2, 3, 7, 9), padded(0, 6, 7, 9),
-			[][2]int{{0, 0}, {3, 1}, {4, 2}, {5, 3}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
-		{"a word goes", padded(0, 5, 6, 9), padded(0, 6, 9), [][2]int{{0, 0}, {2, 1}, {3, 2}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
-		{"a word comes", padded(0, 6, 9), padded(0, 6, 6, 9), [][2]int{{0, 0}, {1, 1}, {2, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
+			[]Pair{{0, 0}, {3, 1}, {4, 2}, {5, 3}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
+		{"a word goes", padded(0, 5, 6, 9), padded(0, 6, 9), []Pair{{0, 0}, {2, 1}, {3, 2}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
+		{"a word comes", padded(0, 6, 9), padded(0, 6, 6, 9), []Pair{{0, 0}, {1, 1}, {2, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
 		{"two edits keep what is between", padded(0, 1, 5, 6, 2, 9), padded(0, 3, 4, 5, 6, 7, 9),
-			[][2]int{{0, 0}, {1, 2}, {2, 3}, {3, 4}, {4, 5}, {5, 6}, {7, 7}, {8, 8}, {9, 9}}},
-		{"nothing in common but the ends", padded(0, 1, 2, 9), padded(0, 3, 9), [][2]int{{0, 0}, {2, 1}, {3, 2}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
-		{"empty text", padded(0, 9), padded(0, 4, 9), [][2]int{{0, 0}, {1, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
+			[]Pair{{0, 0}, {1, 2}, {2, 3}, {3, 4}, {4, 5}, {5, 6}, {7, 7}, {8, 8}, {9, 9}}},
+		{"nothing in common but the ends", padded(0, 1, 2, 9), padded(0, 3, 9), []Pair{{0, 0}, {2, 1}, {3, 2}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
+		{"empty text", padded(0, 9), padded(0, 4, 9), []Pair{{0, 0}, {1, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {8, 8}, {9, 9}}},
 		{"truncated", padded(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), padded(0, 2, 3, 4, 5, 6, 7, 8, 1, 9),
-			[][2]int{{0, 0}, {2, 1}, {3, 2}, {4, 3}, {5, 4}, {6, 5}, {7, 6}, {8, 7}, {9, 9}}},
+			[]Pair{{0, 0}, {2, 1}, {3, 2}, {4, 3}, {5, 4}, {6, 5}, {7, 6}, {8, 7}, {9, 9}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := align(tc.a, tc.b); !slices.Equal(got, tc.pairs) {
@@ -76,14 +76,14 @@ func TestAlignAnyEdits(t *testing.T) {
 	for i, text := range texts {
 		a, b := tok.newCutter().window(captions[owner[i]]), tok.newCutter().window(text)
 		pairs := align(a, b)
-		last := [2]int{-1, -1}
+		last := Pair{-1, -1}
 		for _, p := range pairs {
-			if p[0] <= last[0] || p[1] <= last[1] || (p[0] < a.used) != (p[1] < b.used) || p[0] >= 77 || p[1] >= 77 {
+			if p.Clean <= last.Clean || p.Damaged <= last.Damaged || (p.Clean < a.used) != (p.Damaged < b.used) || p.Clean >= 77 || p.Damaged >= 77 {
 				t.Fatalf("align(%q, %q) has %v after %v", captions[owner[i]], text, p, last)
 			}
 			last = p
 		}
-		if !slices.Contains(pairs, [2]int{0, 0}) || !slices.Contains(pairs, [2]int{a.used - 1, b.used - 1}) {
+		if !slices.Contains(pairs, Pair{0, 0}) || !slices.Contains(pairs, Pair{a.used - 1, b.used - 1}) {
 			t.Errorf("align(%q, %q) leaves out BOS or EOS: %v", captions[owner[i]], text, pairs)
 		}
 	}

@@ -55,6 +55,28 @@ func (e *Encoder) Embed(ctx context.Context, texts []string) (tensor.Tensor, err
 	return out, err
 }
 
+// States gives the rows [L,D] that a UNet reads of each prompt, after the final
+// layer norm: whole all T of them, else those up to EOS, which cost less. Equal to
+// Encode's to the rounding of float32, but never from the cache.
+func (e *Encoder) States(ctx context.Context, prompts []Prompt, whole bool) ([]tensor.Tensor, error) {
+	out := make([]tensor.Tensor, len(prompts))
+	var all batch
+	for i, p := range prompts {
+		ids := p.IDs
+		if !whole {
+			ids = ids[:e.eosRow(ids)+1]
+		}
+		out[i] = tensor.New(len(ids), e.Config.Width)
+		all.add(i, 0, ids)
+	}
+	err := e.each(ctx, all, Hidden, func(i int, row func(int) []float32) {
+		for at := range out[i].Shape[0] {
+			copy(rowOf(out[i], at), row(at))
+		}
+	})
+	return out, err
+}
+
 func (e *Encoder) embedWidth() int {
 	if e.projects {
 		return e.Config.Projection
@@ -229,7 +251,7 @@ func (a Anchor) distance(w window, row func(int) []float32) float64 {
 	}
 	pairs := align(a.window, w)
 	for _, at := range pairs {
-		g.add(rowOf(a.state, at[0]), row(at[1]))
+		g.add(rowOf(a.state, at.Clean), row(at.Damaged))
 	}
 	return g.squares / float64(len(pairs))
 }

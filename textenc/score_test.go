@@ -25,7 +25,13 @@ const fastTolerance, scoreTolerance = 2e-5, 1e-4
 func defaultEncoder(t testing.TB, name string) *Encoder {
 	t.Helper()
 	dir := leaftest.DefaultModel()
-	clip, err := weights.Open(filepath.Join(dir, "clip"))
+	return loadEncoder(t, filepath.Join(dir, name), filepath.Join(dir, "tokenizer"), defaultOptions(t))
+}
+
+// defaultOptions has the projection of the default model's CLIP.
+func defaultOptions(t testing.TB) Options {
+	t.Helper()
+	clip, err := weights.Open(filepath.Join(leaftest.DefaultModel(), "clip"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +39,7 @@ func defaultEncoder(t testing.TB, name string) *Encoder {
 	if !ok {
 		t.Fatal("no text projection")
 	}
-	return loadEncoder(t, filepath.Join(dir, name), filepath.Join(dir, "tokenizer"), Options{Projection: &entry})
+	return Options{Projection: &entry}
 }
 
 // towers are encoders of all kinds: with and without projection, half precision,
