@@ -156,7 +156,7 @@ func plainScores(t *testing.T, e, frozen *Encoder, o Objective, texts []string, 
 		case Hidden:
 			pairs := align(from[owner[i]], to[i])
 			for _, at := range pairs {
-				scores[i] += squares(rowOf(a.rows(), at[0]), rowOf(b.rows(), at[1])) / float64(len(pairs))
+				scores[i] += squares(rowOf(a.rows(), at.Clean), rowOf(b.rows(), at.Damaged)) / float64(len(pairs))
 			}
 		}
 	}
