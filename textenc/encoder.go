@@ -245,6 +245,9 @@ func LoadVision(rt *ort.Runtime, dir string) (*VisionEncoder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e, ok := ckpt.Lookup(visualProjection); ok && len(e.Shape) == 2 {
+		config.Projection = e.Shape[0] // as in openTower
+	}
 	model, err := visionGraph(config, ckpt)
 	if err != nil {
 		return nil, err

@@ -309,3 +309,32 @@ func TestProjectionOfAnotherWidth(t *testing.T) {
 		t.Errorf("Load = %v, want the tensor's name", err)
 	}
 }
+
+// TestProjectionSizeIsTheTensors: the towers of a released CLIPModel leave
+// projection_dim out where it is not transformers' default of 512, too.
+func TestProjectionSizeIsTheTensors(t *testing.T) {
+	dir := leaftest.Model(t, "tiny-clip")
+	path := filepath.Join(dir, "config.json")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw = bytes.ReplaceAll(raw, []byte(`"projection_dim": 24`), []byte(`"x": 0`)); bytes.Contains(raw, []byte("projection_dim")) {
+		t.Fatalf("config.json still has a projection_dim: %s", raw)
+	}
+	if err := os.WriteFile(path, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	e := loadEncoder(t, dir, filepath.Join(leaftest.DefaultModel(), "tokenizer"), Options{})
+	if got := encode(t, e, 0, "a cat")[0].Projected.Shape; !slices.Equal(got, []int{1, 24}) {
+		t.Errorf("a text is projected to %v, want [1 24]", got)
+	}
+	v, err := LoadVision(leaftest.Runtime(t), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	if v.Config.Projection != 24 {
+		t.Errorf("pictures are projected to %d values, want 24", v.Config.Projection)
+	}
+}

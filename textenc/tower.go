@@ -37,7 +37,20 @@ func openTower(dir string, tokenizer *Tokenizer, opts Options) (*tower, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tower{TowerConfig: config, ckpt: ckpt, beside: opts.Projection}, nil
+	c := &tower{TowerConfig: config, ckpt: ckpt, beside: opts.Projection}
+	if e, ok := c.projection(); ok && len(e.Shape) == 2 {
+		c.Projection = e.Shape[0] // the text_config of a released CLIPModel leaves the true size out
+	}
+	return c, nil
+}
+
+// projection finds the text projection [P,D]: the checkpoint's own, else that of
+// the model's CLIP.
+func (c *tower) projection() (weights.Entry, bool) {
+	if e, ok := c.ckpt.Lookup(textProjection); ok || c.beside == nil {
+		return e, ok
+	}
+	return *c.beside, true
 }
 
 // graph starts a graph of the tower's weights. A whole CLIPModel serves too.
