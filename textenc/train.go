@@ -33,7 +33,7 @@ type Parameter struct {
 // Lesson is one text with what the encoder should make of it.
 type Lesson struct {
 	IDs    []int     // the text's tokens from BOS on: up to EOS, or as far as Rows go
-	Target []float32 // [P], what Embed should give
+	Target []float32 // [P], what Embed should give; nil for whatever
 	Weight float32   // of the squared distance to Target; 0 for none
 	Rows   []Row     // states that should be others; may be empty
 }
@@ -47,7 +47,7 @@ type Row struct {
 
 // Distances are those of one lesson, before the step.
 type Distances struct {
-	Pooled float64 // squared L2 to Target; 0 where Weight is
+	Pooled float64 // squared L2 to Target; 0 where there is none
 	Rows   float64 // the weighted sum of the rows' squared L2
 }
 
@@ -209,7 +209,7 @@ func (t *Trainable) checkLesson(l Lesson) error {
 	if n := len(l.IDs); n < 1 || n > t.Config.Context {
 		return fmt.Errorf("%d ids, want 1 to %d", n, t.Config.Context)
 	}
-	if l.Weight != 0 && len(l.Target) != t.embedWidth() {
+	if (l.Weight != 0 || l.Target != nil) && len(l.Target) != t.embedWidth() {
 		return fmt.Errorf("a target of %d numbers, want %d", len(l.Target), t.embedWidth())
 	}
 	for _, r := range l.Rows {
@@ -239,7 +239,7 @@ func (t *Trainable) run(ctx context.Context, lessons []Lesson, which []int, dist
 		return fmt.Errorf("text encoder, training step: %w", err)
 	}
 	for b, i := range which {
-		if lessons[i].Weight != 0 {
+		if lessons[i].Target != nil {
 			distances[i].Pooled = float64(out[0].Data[b])
 		}
 		if most > 0 {
