@@ -2,7 +2,9 @@ package weights
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -202,5 +204,57 @@ func TestHashOfALostFile(t *testing.T) {
 	}
 	if hash, err := c.Hash(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Hash = %q, %v, want a file that does not exist", hash, err)
+	}
+}
+
+// TestCopy: the tensors that are kept come from all shards, each to the byte.
+func TestCopy(t *testing.T) {
+	dir := folder(t, map[string]any{
+		"model.safetensors.index.json": index,
+		"model-1.safetensors":          "8\x00\x00\x00\x00\x00\x00\x00" + `{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}` + " ABCD",
+		"model-2.safetensors":          tensors{"b": vector(2, 3), "c": vector(4)},
+	})
+	c, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if err := c.Copy(t.Context(), &file, func(name string) bool { return name == "a" }); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Open(folder(t, map[string]any{"model.safetensors": file.String()}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := got.Names(); !slices.Equal(names, []string{"a"}) {
+		t.Errorf("the copy holds %v, want a alone", names)
+	}
+	if e, _ := got.Lookup("a"); e.DType != BF16 || !slices.Equal(e.Shape, []int{2}) || !strings.HasSuffix(file.String(), "ABCD") {
+		t.Errorf("a is %+v in %q, want BF16 [2] with its own bytes", e, file.String())
+	}
+}
+
+func TestCopyErrors(t *testing.T) {
+	dir := folder(t, map[string]any{"model.safetensors": tensors{"a": vector(1), "b": vector(2, 3)}})
+	all := func(string) bool { return true }
+	c, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Copy(ended, io.Discard, all); !errors.Is(err, context.Canceled) {
+		t.Errorf("Copy after its context's end = %v, want %v", err, context.Canceled)
+	}
+	path := filepath.Join(dir, "model.safetensors")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, info.Size()-2); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Copy(t.Context(), io.Discard, all); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), `tensor "b"`) {
+		t.Errorf("Copy of a file that was cut meanwhile = %v, want %v that names b", err, io.ErrUnexpectedEOF)
 	}
 }

@@ -214,36 +214,51 @@ func halfToFloat(h uint16) float32 {
 	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
 }
 
-// Write stores tensors as float32 in safetensors form, sorted by name.
-func Write(w io.Writer, tensors map[string]tensor.Tensor, metadata map[string]string) error {
-	type line struct {
-		DType   DType    `json:"dtype"`
-		Shape   []int    `json:"shape"`
-		Offsets [2]int64 `json:"data_offsets"`
-	}
+// line is a tensor in a header, as it is written.
+type line struct {
+	DType   DType    `json:"dtype"`
+	Shape   []int    `json:"shape"`
+	Offsets [2]int64 `json:"data_offsets"`
+}
+
+// writeHeader writes the length and the JSON, padded with spaces as the format
+// wants it. buf keeps an error for Flush.
+func writeHeader(buf *bufio.Writer, lines map[string]line, metadata map[string]string) error {
 	header := map[string]any{}
 	if len(metadata) > 0 {
 		header["__metadata__"] = metadata
 	}
-	names := slices.Sorted(maps.Keys(tensors))
-	end := int64(0)
-	for _, name := range names {
-		start := end
-		end += 4 * int64(len(tensors[name].Data))
-		header[name] = line{F32, tensors[name].Shape, [2]int64{start, end}}
+	for name, l := range lines {
+		header[name] = l
 	}
 	raw, err := json.Marshal(header)
 	if err != nil {
 		return err
 	}
-	for len(raw)%8 != 0 { // the format pads its header with spaces
+	for len(raw)%8 != 0 {
 		raw = append(raw, ' ')
 	}
-	buf := bufio.NewWriter(w)
-	binary.Write(buf, binary.LittleEndian, uint64(len(raw))) // buf keeps the error for Flush
+	binary.Write(buf, binary.LittleEndian, uint64(len(raw)))
 	buf.Write(raw)
+	return nil
+}
+
+// Write stores tensors as float32 in safetensors form, sorted by name.
+func Write(w io.Writer, tensors map[string]tensor.Tensor, metadata map[string]string) error {
+	names := slices.Sorted(maps.Keys(tensors))
+	lines := map[string]line{}
+	end := int64(0)
 	for _, name := range names {
-		binary.Write(buf, binary.LittleEndian, tensors[name].Data)
+		start := end
+		end += 4 * int64(len(tensors[name].Data))
+		lines[name] = line{F32, tensors[name].Shape, [2]int64{start, end}}
+	}
+	buf := bufio.NewWriter(w)
+	if err := writeHeader(buf, lines, metadata); err != nil {
+		return err
+	}
+	for _, name := range names {
+		binary.Write(buf, binary.LittleEndian, tensors[name].Data) // buf keeps the error for Flush
 	}
 	return buf.Flush()
 }
