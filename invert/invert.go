@@ -97,6 +97,11 @@ type Config struct {
 // DefaultConfig is that of the LEAF evaluation.
 func DefaultConfig() Config { return Config{Steps: 3000, LearningRate: 0.1, WeightDecay: 0.1} }
 
+// optimizer has torch's betas and epsilon, as the evaluation.
+func (c Config) optimizer() tensor.AdamW {
+	return tensor.AdamW{LearningRate: c.LearningRate, WeightDecay: c.WeightDecay, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8}
+}
+
 // Result is the best text that a search came across.
 type Result struct {
 	Text   string
@@ -168,7 +173,7 @@ func (v *Inverter) start(target Target, cfg Config) search {
 	return search{
 		target:    target,
 		rows:      v.tower.Rows(ids),
-		optimizer: tensor.AdamW{LearningRate: cfg.LearningRate, WeightDecay: cfg.WeightDecay},
+		optimizer: cfg.optimizer(),
 		best:      Result{Cosine: math.Inf(-1)},
 	}
 }

@@ -275,7 +275,7 @@ func TestStep(t *testing.T) {
 	target := embed(t, v, "a red house")[0]
 	s := []search{v.start(target, DefaultConfig())}
 	rows := s[0].rows.Clone()
-	o := tensor.AdamW{LearningRate: 0.1, WeightDecay: 0.1}
+	o := tensor.AdamW{LearningRate: 0.1, WeightDecay: 0.1, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8}
 	for step := range 2 {
 		ids, err := v.snap(context.Background(), s)
 		if err != nil {

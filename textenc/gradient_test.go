@@ -185,7 +185,7 @@ func TestTowerLearns(t *testing.T) {
 	eachLoss(t, func(t *testing.T, r reference, loss string) {
 		params, steps := r.theta(t), map[string]*tensor.AdamW{}
 		for name := range params {
-			steps[name] = &tensor.AdamW{LearningRate: 1e-3, WeightDecay: 1e-4}
+			steps[name] = &tensor.AdamW{LearningRate: 1e-3, WeightDecay: 1e-4, Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8}
 		}
 		for i, want := range r.info.Steps[loss].Losses {
 			value, grads := r.gradients(t, loss, params)
