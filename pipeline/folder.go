@@ -51,7 +51,8 @@ type sidecar struct {
 }
 
 // Encoder names. A folder text_encoder is standard, text_encoder_robust is
-// robust; text_encoder_2 belongs to SDXL and is none of these.
+// robust; text_encoder_2 belongs to SDXL and is none of these. Further ones are
+// attached (folder_attach.go).
 const (
 	standard = "standard"
 	robust   = "robust"
@@ -130,6 +131,10 @@ func (f *Folder) describe() error {
 	if side <= 0 {
 		side = 512
 	}
+	dir, err := filepath.Abs(f.Dir) // "." has no name of its own
+	if err != nil {
+		return err
+	}
 	created := int64(0)
 	if stat, err := os.Stat(filepath.Join(f.Dir, "model_index.json")); err == nil {
 		created = stat.ModTime().Unix()
@@ -139,7 +144,7 @@ func (f *Folder) describe() error {
 		guidance = *own.GuidanceScale
 	}
 	f.Info = leafserve.ModelInfo{
-		Name: or(own.Name, filepath.Base(filepath.Clean(f.Dir))), Object: "model", Created: created, OwnedBy: "leafserve",
+		Name: or(own.Name, filepath.Base(dir)), Object: "model", Created: created, OwnedBy: "leafserve",
 		Encoders: f.encoderNames(), DefaultEncoder: f.encoderNames()[0], EncoderLayers: tower.Layers, Context: tower.Context,
 		Width: side, Height: side, Factor: factor, MaxPixels: or(own.MaxPixels, max(4*side*side, 512*512)),
 		Scheduler: scheduler, Steps: or(own.Steps, 50), GuidanceScale: guidance,

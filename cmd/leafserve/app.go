@@ -87,12 +87,34 @@ func (c *Config) modelNames() []string {
 }
 
 // describe reads the configured model's folder without its weights.
-func (c *Config) describe() (*pipeline.Folder, error) {
-	dir, err := c.modelDir(c.Model)
+func (c *Config) describe() (*pipeline.Folder, error) { return c.describeModel(c.Model) }
+
+// describeModel reads the folder of a model, and what encoders were attached to it.
+func (c *Config) describeModel(model string) (*pipeline.Folder, error) {
+	folder, err := c.ownFolder(model)
+	if err != nil {
+		return nil, err
+	}
+	root, err := c.encodersDir()
+	if err != nil { // no data folder, so nothing in it
+		return folder, nil
+	}
+	return folder, folder.Adopt(root)
+}
+
+// ownFolder reads the folder of a model alone.
+func (c *Config) ownFolder(model string) (*pipeline.Folder, error) {
+	dir, err := c.modelDir(model)
 	if err != nil {
 		return nil, err
 	}
 	return pipeline.Describe(dir)
+}
+
+// encodersDir is where the attached encoders of all models lie.
+func (c *Config) encodersDir() (string, error) {
+	data, err := c.dataDir()
+	return filepath.Join(data, "encoders"), err
 }
 
 // load opens the runtime and loads the configured model.

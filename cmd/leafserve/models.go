@@ -12,7 +12,7 @@ import (
 )
 
 func modelsCommand(cfg *Config) *cobra.Command {
-	cmd := &cobra.Command{Use: "models", Short: "List and check models"}
+	cmd := &cobra.Command{Use: "models", Short: "List, check and extend models"}
 	cmd.PersistentFlags().StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "folder for pictures and models (default: leafserve in the user's data folder)")
 	cmd.AddCommand(
 		&cobra.Command{
@@ -23,7 +23,7 @@ func modelsCommand(cfg *Config) *cobra.Command {
 			Use: "info [MODEL]", Short: "Describe a model: a name or a folder", Args: cobra.MaximumNArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error { return modelInfo(cmd, cfg, args) },
 		},
-		verifyCommand(cfg),
+		verifyCommand(cfg), attachCommand(cfg), detachCommand(cfg),
 	)
 	return cmd
 }
@@ -71,8 +71,15 @@ func modelInfo(cmd *cobra.Command, cfg *Config, args []string) error {
 	if err != nil {
 		return err
 	}
+	places, err := folder.Places()
+	if err != nil {
+		return err
+	}
 	if cfg.JSON {
-		return printJSON(cmd.OutOrStdout(), folder.Info)
+		return printJSON(cmd.OutOrStdout(), struct {
+			leafserve.ModelInfo
+			Places []pipeline.Place `json:"encoder_folders"`
+		}{folder.Info, places})
 	}
 	m := folder.Info
 	w := newTable(cmd.OutOrStdout())
@@ -84,21 +91,24 @@ func modelInfo(cmd *cobra.Command, cfg *Config, args []string) error {
 	} {
 		fmt.Fprintf(w, "%s\t%v\n", row[0], row[1])
 	}
+	for _, p := range places {
+		from := "the model's own"
+		if p.Source != "" {
+			from = "attached from " + p.Source
+		}
+		fmt.Fprintf(w, "encoder %s\tSHA-256 %s, %s\n", p.Encoder, p.SHA256, from)
+	}
 	return w.Flush()
 }
 
 // verifyModel checks that a model loads: every tensor is there, whole, and of
-// the shape that the configs promise. The built-in one is also checked byte for
-// byte.
+// the shape that the configs promise. The built-in one was compared with the
+// program's when its folder was asked for; how a copy of it, which is its
+// owner's to change, differs from it is told.
 func verifyModel(cmd *cobra.Command, cfg *Config, args []string) error {
 	folder, err := cfg.named(args)
 	if err != nil {
 		return err
-	}
-	if folder.Info.Name == builtin.Name {
-		if err := builtin.Verify(folder.Dir); err != nil {
-			return err
-		}
 	}
 	rt, err := cfg.openRuntime()
 	if err != nil {
@@ -109,9 +119,21 @@ func verifyModel(cmd *cobra.Command, cfg *Config, args []string) error {
 		return err
 	}
 	defer model.Close()
-	if cfg.JSON {
-		return printJSON(cmd.OutOrStdout(), map[string]any{"model": folder.Info.Name, "folder": folder.Dir, "ok": true})
+	done := struct {
+		Model   string   `json:"model"`
+		Folder  string   `json:"folder"`
+		OK      bool     `json:"ok"`
+		Changed []string `json:"changed,omitempty"` // files unlike the built-in model's
+	}{Model: folder.Info.Name, Folder: folder.Dir, OK: true}
+	if done.Model == builtin.Name {
+		done.Changed = builtin.Changed(folder.Dir)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s is whole and loads (%s)\n", folder.Info.Name, folder.Dir)
+	if cfg.JSON {
+		return printJSON(cmd.OutOrStdout(), done)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s is whole and loads (%s)\n", done.Model, done.Folder)
+	if done.Changed != nil {
+		fmt.Fprintf(cmd.OutOrStdout(), "it differs from the built-in model, which has the same name, in: %s\n", strings.Join(done.Changed, ", "))
+	}
 	return nil
 }

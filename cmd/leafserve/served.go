@@ -30,14 +30,11 @@ type modelSet []*served
 func (c *Config) describeAll() (modelSet, error) {
 	var all modelSet
 	for name := range strings.SplitSeq(c.Model, ",") {
-		dir, err := c.modelDir(name)
+		folder, err := c.describeModel(name)
 		if err != nil {
 			return nil, err
 		}
-		m := &served{}
-		if m.Folder, err = pipeline.Describe(dir); err != nil {
-			return nil, err
-		}
+		m := &served{Folder: folder}
 		if m.space, err = m.Space(); err != nil {
 			return nil, err
 		}

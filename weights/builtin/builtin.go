@@ -52,7 +52,7 @@ func Unpack(cacheDir string) (dir string, err error) {
 	sum := sha256.Sum256(manifest)
 	dir = filepath.Join(cacheDir, "models", Name+"-"+hex.EncodeToString(sum[:6]))
 	err = eachFile(func(_ int, f file) error {
-		if checkFile(dir, f) == nil {
+		if intact(dir, f) {
 			return nil
 		}
 		return writeFile(dir, f)
@@ -69,18 +69,23 @@ func Unpack(cacheDir string) (dir string, err error) {
 // errDamaged says that the embedded bytes are not what was built.
 var errDamaged = errors.New("the program file is damaged: install it again")
 
-// Verify checks every file of an unpacked model against its SHA-256 and returns
-// one error that lists all that are missing or damaged, nil when there is none.
-func Verify(dir string) error {
-	errs := make([]error, bytes.Count(manifest, []byte("\n")))
+// Changed lists the files of a model folder that are missing or are not, to the
+// byte, the built-in model's, by their slash-separated paths. Further files do
+// not count.
+func Changed(dir string) []string {
+	list := parseManifest()
+	changed := make([]bool, len(list))
 	_ = eachFile(func(i int, f file) error { // its error is always nil
-		errs[i] = checkFile(dir, f)
+		changed[i] = !intact(dir, f)
 		return nil
 	})
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%s is not the built-in model: %w: the next start writes these files anew", dir, err)
+	var paths []string
+	for i, f := range list {
+		if changed[i] {
+			paths = append(paths, f.path)
+		}
 	}
-	return nil
+	return paths
 }
 
 // eachFile calls do for all files of the manifest, on all cores, and returns
@@ -103,20 +108,16 @@ func parseManifest() []file {
 	return list
 }
 
-func checkFile(dir string, f file) error {
+// intact says whether a folder holds a file as it is in the program.
+func intact(dir string, f file) bool {
 	r, err := os.Open(filepath.Join(dir, filepath.FromSlash(f.path)))
 	if err != nil {
-		return err
+		return false
 	}
 	defer r.Close()
 	hash := sha256.New()
-	if _, err := io.Copy(hash, r); err != nil {
-		return err
-	}
-	if got := hex.EncodeToString(hash.Sum(nil)); got != f.sum {
-		return fmt.Errorf("%s has SHA-256 %s, want %s", f.path, got, f.sum)
-	}
-	return nil
+	_, err = io.Copy(hash, r)
+	return err == nil && hex.EncodeToString(hash.Sum(nil)) == f.sum
 }
 
 // writeFile copies f out of the program. What is already at its place is
