@@ -64,7 +64,7 @@ const maxArms = 4
 
 func resolveArms(r *Request, m ModelInfo) error {
 	if len(m.Encoders) < 2 {
-		return InvalidField("model", "model %s has one text encoder, %s, and a comparison needs two: put another beside it, in a folder text_encoder_robust, or choose another model",
+		return InvalidField("model", "model %s has one text encoder, %s, and a comparison needs two: add one with `leafserve models attach`, or choose another model",
 			m.Name, strings.Join(m.Encoders, ", "))
 	}
 	if r.Arms == nil { // standard and robust, where there is one

@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"strings"
 
 	"leafserve"
+	"leafserve/internal/atomicfile"
 	"leafserve/ort"
 	"leafserve/weights"
 )
@@ -149,14 +152,16 @@ func copyEncoder(ctx context.Context, into, source string) error {
 	if err != nil {
 		return err
 	}
-	tower, err := os.Create(filepath.Join(into, "model.safetensors"))
-	if err != nil {
-		return err
+	write := func(name string, content func(io.Writer) error) error {
+		return atomicfile.Write(filepath.Join(into, name), 0o644, content)
 	}
-	err = ckpt.Copy(ctx, tower, ofText)
-	return errors.Join(err, tower.Sync(), tower.Close(),
-		os.WriteFile(filepath.Join(into, "config.json"), config, 0o644),
-		os.WriteFile(filepath.Join(into, originFile), from, 0o644),
+	bytes := func(b []byte) func(io.Writer) error {
+		return func(w io.Writer) error { _, err := w.Write(b); return err }
+	}
+	return cmp.Or(
+		write("model.safetensors", func(w io.Writer) error { return ckpt.Copy(ctx, w, ofText) }),
+		write("config.json", bytes(config)),
+		write(originFile, bytes(from)),
 		os.Chmod(into, 0o755)) // other users' workers read it, too
 }
 

@@ -365,6 +365,31 @@ func TestAttachCanceled(t *testing.T) {
 	}
 }
 
+// TestAttachWithoutRoom: a disk that fills up on the way keeps nothing of it.
+func TestAttachWithoutRoom(t *testing.T) {
+	leaftest.SmallDisk(t, func(t *testing.T, root string) {
+		dir := filepath.Join(t.TempDir(), "linked") // a copy would have no room either
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range []string{"model_index.json", "scheduler", "text_encoder", "unet", "vae"} {
+			if err := os.Symlink(leaftest.Path("models", "tiny-sd15", part), filepath.Join(dir, part)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink(filepath.Join(leaftest.DefaultModel(), "tokenizer"), dir+"/tokenizer"); err != nil {
+			t.Fatal(err)
+		}
+		err := describe(t, dir).Attach(t.Context(), leaftest.Runtime(t), root, "mine", leaftest.Path("models", "tiny-clip"))
+		if !leaftest.NoRoom(err) || !strings.Contains(err.Error(), "is not attached") {
+			t.Errorf("Attach = %v, want an error for want of room", err)
+		}
+		if left := files(t, root+"/linked"); left != nil {
+			t.Errorf("Attach left %v", left)
+		}
+	})
+}
+
 func TestAttachToOddModels(t *testing.T) {
 	dir, root := leaftest.Model(t, "tiny-sd15"), t.TempDir()
 	write(t, dir+"/leafserve.json", `{"name":"../tiny"}`)

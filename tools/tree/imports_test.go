@@ -30,7 +30,7 @@ var layers = map[string][]string{
 	"gallery":                   {".", "tensor"},
 	"stats":                     {"."},
 	"report":                    {".", "stats"},
-	"pipeline":                  {".", "tensor", "weights", "onnx", "ort", "textenc", "diffusion", "gallery", "attack", "lexicon", "stats", "report", "invert"},
+	"pipeline":                  {".", "tensor", "weights", "onnx", "ort", "textenc", "diffusion", "gallery", "attack", "lexicon", "stats", "report", "invert", "internal/atomicfile"},
 	"invert":                    {".", "tensor", "weights", "onnx", "ort", "textenc"},
 	"queue":                     {"."},
 	"web":                       {},
