@@ -126,7 +126,7 @@ func TestResolveCompareRefuses(t *testing.T) {
 		{"seeds", "seeds", "1 seeds for 2 prompts", tiny, leafserve.Request{Prompts: []string{"an owl", "a fox"}, Seeds: []uint64{1}}},
 		{"seeds of one prompt", "seeds", "2 seeds for 1 pictures", tiny, owl(func(r *leafserve.Request) { r.Seeds = []uint64{1, 2} })},
 		{"encoder", "encoder", "robust, standard", tiny, owl(func(r *leafserve.Request) { r.Encoder = "psychic" })},
-		{"one encoder", "model", "needs two: put another beside it", alone, owl(func(*leafserve.Request) {})},
+		{"one encoder", "model", "needs two: add one with `leafserve models attach`", alone, owl(func(*leafserve.Request) {})},
 		{"one arm", "arms", "1 encoders, want 2 to 4", tiny, owl(func(r *leafserve.Request) { r.Arms = []string{"robust"} })},
 		{"five arms", "arms", "5 encoders", tiny, owl(func(r *leafserve.Request) { r.Arms = make([]string, 5) })},
 		{"unknown arm", "arms", "robust, standard", tiny, owl(func(r *leafserve.Request) { r.Arms = []string{"robust", "psychic"} })},
