@@ -42,8 +42,8 @@ func TestExpand(t *testing.T) {
 		{"no match in a list", "{a,z}*.txt", "no file matches z*.txt"},
 		{"broken glob", "a[.txt", "no file matches a[.txt"},
 		{"backwards", "{5..1}.tar", "{5..1}.tar: the range {5..1} ends before it begins"},
-		{"endless", "{0..9223372036854775807}.tar", "more than 1000000 files"},
-		{"endless product", "{0..999999}{0..999999}.tar", "more than 1000000 files"},
+		{"endless", "{0..9223372036854775807}.tar", "more than 100000 files"},
+		{"endless product", "{0..999}{0..999}.tar", "more than 100000 files"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := expand(tc.pattern)

@@ -12,9 +12,9 @@ import (
 type Config struct {
 	Files  []string `json:"files"`            // names, globs, lists in braces; a file that is named twice is read twice an epoch
 	Format string   `json:"format,omitempty"` // of all files: text, jsonl, csv or tar; "" is told by each name
-	Field  string   `json:"field,omitempty"`  // key of JSONL, column of CSV; "" is "caption", or "text" where there is none
+	Field  string   `json:"field,omitempty"`  // key of JSONL, column of CSV; "" is "caption", or "text" where there is none; text and tar have no fields
 	Seed   uint64   `json:"seed"`             // of the order
-	Buffer int      `json:"buffer,omitempty"` // captions that one is drawn from; 1 keeps the order in a file, 0 is DefaultBuffer
+	Buffer int      `json:"buffer,omitempty"` // captions that one is drawn from; 1 keeps the order in a file, but not that of files; 0 is DefaultBuffer
 }
 
 // DefaultBuffer is how many captions a shuffle buffer holds: of usual length,
