@@ -77,7 +77,7 @@ func (t *table) row() (line int, row []string, err error) {
 	case errors.As(err, &wrong):
 		return 0, nil, t.at(wrong.StartLine, wrong.Err)
 	case err != nil:
-		return 0, nil, fmt.Errorf("after line %d: %w", t.line-1, t.explain(err))
+		return 0, nil, fmt.Errorf("%w (after line %d)", t.explain(err), t.line-1)
 	}
 	line, _ = t.csv.FieldPos(0)
 	last, _ := t.csv.FieldPos(len(row) - 1)

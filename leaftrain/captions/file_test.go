@@ -194,7 +194,7 @@ func TestBroken(t *testing.T) {
 		{"open quote", "a.csv", "file,caption\n\"a\n\",\"\"\na,\"red\n" + long, Config{}, "a.csv:4: the row has more than 1048576 bytes"},
 		{"long row", "a.csv", "caption\n" + long, Config{}, "a.csv:2: the row has more than 1048576 bytes"},
 		{"CSV not UTF-8", "a.csv", "caption\ncaf\xe9\n", Config{}, "a.csv:2: not valid UTF-8"},
-		{"CSV gzip cut short", "a.csv.gz", string(zip(t, []byte("caption\na\n")))[:15], Config{}, "a.csv.gz is cut short"},
+		{"CSV gzip cut short", "a.csv.gz", string(zip(t, []byte("caption\na\n")))[:15], Config{}, "a.csv.gz is cut short: copy it anew (after line "},
 
 		{"tar cut short", "a.tar", shard[:3000], Config{}, "a.tar is cut short"},
 		{"tar cut short in a caption", "a.tar", shard[:5122], Config{}, "a.tar is cut short"},

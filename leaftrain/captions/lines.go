@@ -43,7 +43,7 @@ func lines(f file, r io.Reader, limit int, parse func(line []byte) (string, erro
 		case errors.Is(err, bufio.ErrBufferFull):
 			return "", f.at(n, fmt.Errorf("the line has more than %d bytes, which is the limit", limit))
 		case err != nil && !errors.Is(err, io.EOF):
-			return "", fmt.Errorf("after line %d: %w", n-1, f.explain(err))
+			return "", fmt.Errorf("%w (after line %d)", f.explain(err), n-1)
 		}
 		if n == 1 {
 			line = bytes.TrimPrefix(line, []byte(byteOrderMark))
