@@ -1,9 +1,7 @@
 package weights
 
 import (
-	"bufio"
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -125,49 +123,6 @@ func (c *Checkpoint) Hash() (string, error) {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// Copy writes the tensors that keep takes, by name, as one safetensors file,
-// each as it is stored. It looks at ctx before each.
-func (c *Checkpoint) Copy(ctx context.Context, w io.Writer, keep func(name string) bool) error {
-	names := slices.DeleteFunc(c.Names(), func(name string) bool { return !keep(name) })
-	lines := map[string]line{}
-	end := int64(0)
-	for _, name := range names {
-		e, start := c.entries[name], end
-		end += e.Length
-		lines[name] = line{e.DType, e.Shape, [2]int64{start, end}}
-	}
-	buf := bufio.NewWriter(w)
-	if err := writeHeader(buf, lines, nil); err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := c.entries[name].copy(buf); err != nil {
-			return err
-		}
-	}
-	return buf.Flush()
-}
-
-// copy writes the tensor's bytes.
-func (e Entry) copy(w io.Writer) error {
-	f, err := os.Open(e.File)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	n, err := io.Copy(w, io.NewSectionReader(f, e.Offset, e.Length))
-	if err == nil && n < e.Length {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return fmt.Errorf("%s: tensor %q: %w", e.File, e.Name, err)
-	}
-	return nil
 }
 
 // ReadJSON decodes a JSON file; unknown keys are ignored. The error names the file.

@@ -52,18 +52,13 @@ type Entry struct {
 // no JSON, lies about offsets, overlaps or leaves gaps, or a file that ends
 // early is an error naming the file and what is wrong.
 func ReadHeader(path string) (map[string]Entry, error) {
-	f, err := os.Open(path)
+	var entries map[string]Entry
+	err := openHeader(path, func(r io.Reader, fileSize int64) (err error) {
+		entries, err = parseHeader(r, fileSize)
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	entries, err := parseHeader(bufio.NewReader(f), info.Size())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	real, err := realPath(path)
 	if err != nil {
@@ -76,6 +71,41 @@ func ReadHeader(path string) (map[string]Entry, error) {
 	return entries, nil
 }
 
+// ReadMetadata gives the texts that a safetensors file's writer kept beside the
+// tensors; none is an empty map. Metadata of any other form is an error.
+func ReadMetadata(path string) (map[string]string, error) {
+	metadata := map[string]string{}
+	err := openHeader(path, func(r io.Reader, fileSize int64) error {
+		header, _, err := readHeader(r, fileSize)
+		if raw, ok := header[metadataKey]; ok && err == nil && json.Unmarshal(raw, &metadata) != nil {
+			err = fmt.Errorf("%s is no JSON object of texts", metadataKey)
+		}
+		return err
+	})
+	return metadata, err
+}
+
+// metadataKey is the one name in a header that is no tensor's.
+const metadataKey = "__metadata__"
+
+// openHeader lets read have a file from its start, of so many bytes; its error
+// is made to name the file.
+func openHeader(path string, read func(r io.Reader, fileSize int64) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := read(bufio.NewReader(f), info.Size()); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
 func realPath(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -84,36 +114,44 @@ func realPath(path string) (string, error) {
 	return filepath.EvalSymlinks(abs)
 }
 
-// parseHeader reads the length, the JSON and checks it against the file's size.
+// parseHeader reads the header and checks it against the file's size.
 func parseHeader(r io.Reader, fileSize int64) (map[string]Entry, error) {
-	var n uint64
-	if err := binary.Read(r, binary.LittleEndian, &n); err != nil {
-		return nil, fmt.Errorf("not a safetensors file: cannot read its first 8 bytes: %w", err)
+	header, base, err := readHeader(r, fileSize)
+	if err != nil {
+		return nil, err
 	}
-	if n > maxHeader || int64(n) > fileSize-8 {
-		return nil, fmt.Errorf("not a safetensors file or cut short: header of %d bytes in a file of %d", n, fileSize)
-	}
-	raw := make([]byte, n)
-	if _, err := io.ReadFull(r, raw); err != nil {
-		return nil, fmt.Errorf("header cut short: %w", err)
-	}
-	var header map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &header); err != nil {
-		return nil, fmt.Errorf("header is not a JSON object: %w", err)
-	}
-	if header == nil {
-		return nil, fmt.Errorf("header is not a JSON object: null")
-	}
-	delete(header, "__metadata__")
+	delete(header, metadataKey)
 	entries := make(map[string]Entry, len(header))
 	for name, raw := range header {
-		e, err := parseEntry(name, raw, 8+int64(n))
+		e, err := parseEntry(name, raw, base)
 		if err != nil {
 			return nil, err
 		}
 		entries[name] = e
 	}
-	return entries, checkLayout(entries, 8+int64(n), fileSize)
+	return entries, checkLayout(entries, base, fileSize)
+}
+
+// readHeader reads the length and the JSON. base is where the data starts.
+func readHeader(r io.Reader, fileSize int64) (header map[string]json.RawMessage, base int64, err error) {
+	var n uint64
+	if err := binary.Read(r, binary.LittleEndian, &n); err != nil {
+		return nil, 0, fmt.Errorf("not a safetensors file: cannot read its first 8 bytes: %w", err)
+	}
+	if n > maxHeader || int64(n) > fileSize-8 {
+		return nil, 0, fmt.Errorf("not a safetensors file or cut short: header of %d bytes in a file of %d", n, fileSize)
+	}
+	raw := make([]byte, n)
+	if _, err := io.ReadFull(r, raw); err != nil {
+		return nil, 0, fmt.Errorf("header cut short: %w", err)
+	}
+	if err := json.Unmarshal(raw, &header); err != nil {
+		return nil, 0, fmt.Errorf("header is not a JSON object: %w", err)
+	}
+	if header == nil {
+		return nil, 0, fmt.Errorf("header is not a JSON object: null")
+	}
+	return header, 8 + int64(n), nil
 }
 
 // parseEntry turns one header line into an Entry. base is where the data starts.
@@ -170,36 +208,54 @@ func (e Entry) Read() (tensor.Tensor, error) {
 		return tensor.Tensor{}, err
 	}
 	defer f.Close()
-	raw := make([]byte, e.Length)
-	if _, err := f.ReadAt(raw, e.Offset); err != nil {
-		return tensor.Tensor{}, fmt.Errorf("%s: tensor %q: %w", e.File, e.Name, err)
+	widen, ok := wideners[e.DType]
+	if !ok {
+		return tensor.Tensor{}, fmt.Errorf("%s: tensor %q is %s, want F32, F16, BF16, U8 or I32", e.File, e.Name, e.DType)
 	}
 	t := tensor.New(e.Shape...)
-	switch e.DType {
-	case F32:
-		for i := range t.Data {
-			t.Data[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+	raw := make([]byte, min(e.Length, chunk))
+	size := sizes[e.DType]
+	for at := int64(0); at < e.Length; at += int64(len(raw)) {
+		raw = raw[:min(int64(len(raw)), e.Length-at)]
+		if _, err := f.ReadAt(raw, e.Offset+at); err != nil {
+			return tensor.Tensor{}, fmt.Errorf("%s: tensor %q: %w", e.File, e.Name, err)
 		}
-	case F16:
-		for i := range t.Data {
-			t.Data[i] = halfToFloat(binary.LittleEndian.Uint16(raw[2*i:]))
-		}
-	case BF16:
-		for i := range t.Data {
-			t.Data[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
-		}
-	case "U8":
-		for i := range t.Data {
-			t.Data[i] = float32(raw[i])
-		}
-	case "I32":
-		for i := range t.Data {
-			t.Data[i] = float32(int32(binary.LittleEndian.Uint32(raw[4*i:])))
-		}
-	default:
-		return t, fmt.Errorf("%s: tensor %q is %s, want F32, F16, BF16, U8 or I32", e.File, e.Name, e.DType)
+		widen(t.Data[at/size:], raw)
 	}
 	return t, nil
+}
+
+// chunk is how many bytes of a tensor are converted at a time: a multiple of all
+// elements' sizes that stays in a core's cache.
+const chunk = 64 << 10
+
+// wideners turn stored values, all of raw, into float32.
+var wideners = map[DType]func(into []float32, raw []byte){
+	F32: func(into []float32, raw []byte) {
+		for i := range len(raw) / 4 {
+			into[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+		}
+	},
+	F16: func(into []float32, raw []byte) {
+		for i := range len(raw) / 2 {
+			into[i] = halfToFloat(binary.LittleEndian.Uint16(raw[2*i:]))
+		}
+	},
+	BF16: func(into []float32, raw []byte) {
+		for i := range len(raw) / 2 {
+			into[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
+		}
+	},
+	"U8": func(into []float32, raw []byte) {
+		for i, v := range raw {
+			into[i] = float32(v)
+		}
+	},
+	"I32": func(into []float32, raw []byte) {
+		for i := range len(raw) / 4 {
+			into[i] = float32(int32(binary.LittleEndian.Uint32(raw[4*i:])))
+		}
+	},
 }
 
 // halfToFloat widens an IEEE 754 binary16; every value is exact in float32.
@@ -212,53 +268,4 @@ func halfToFloat(h uint16) float32 {
 		return math.Float32frombits(sign | math.Float32bits(float32(frac)/(1<<24)))
 	}
 	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
-}
-
-// line is a tensor in a header, as it is written.
-type line struct {
-	DType   DType    `json:"dtype"`
-	Shape   []int    `json:"shape"`
-	Offsets [2]int64 `json:"data_offsets"`
-}
-
-// writeHeader writes the length and the JSON, padded with spaces as the format
-// wants it. buf keeps an error for Flush.
-func writeHeader(buf *bufio.Writer, lines map[string]line, metadata map[string]string) error {
-	header := map[string]any{}
-	if len(metadata) > 0 {
-		header["__metadata__"] = metadata
-	}
-	for name, l := range lines {
-		header[name] = l
-	}
-	raw, err := json.Marshal(header)
-	if err != nil {
-		return err
-	}
-	for len(raw)%8 != 0 {
-		raw = append(raw, ' ')
-	}
-	binary.Write(buf, binary.LittleEndian, uint64(len(raw)))
-	buf.Write(raw)
-	return nil
-}
-
-// Write stores tensors as float32 in safetensors form, sorted by name.
-func Write(w io.Writer, tensors map[string]tensor.Tensor, metadata map[string]string) error {
-	names := slices.Sorted(maps.Keys(tensors))
-	lines := map[string]line{}
-	end := int64(0)
-	for _, name := range names {
-		start := end
-		end += 4 * int64(len(tensors[name].Data))
-		lines[name] = line{F32, tensors[name].Shape, [2]int64{start, end}}
-	}
-	buf := bufio.NewWriter(w)
-	if err := writeHeader(buf, lines, metadata); err != nil {
-		return err
-	}
-	for _, name := range names {
-		binary.Write(buf, binary.LittleEndian, tensors[name].Data) // buf keeps the error for Flush
-	}
-	return buf.Flush()
 }

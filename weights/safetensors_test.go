@@ -131,59 +131,6 @@ func TestReadHeaderOfNothing(t *testing.T) {
 	}
 }
 
-func TestWriteReadsBack(t *testing.T) {
-	want := map[string]tensor.Tensor{
-		"b.weight": {Shape: []int{2, 3}, Data: []float32{1, -2, 3.5, 0, float32(math.Inf(1)), math.SmallestNonzeroFloat32}},
-		"a":        {Shape: []int{}, Data: []float32{7}},
-		"none":     {Shape: []int{0, 4}, Data: []float32{}},
-		"ünï\"c":   {Shape: []int{1}, Data: []float32{-0.25}},
-	}
-	for _, metadata := range []map[string]string{nil, {"format": "pt", "by": "leafserve"}} {
-		var file bytes.Buffer
-		if err := Write(&file, want, metadata); err != nil {
-			t.Fatal(err)
-		}
-		if n := binary.LittleEndian.Uint64(file.Bytes()); n%8 != 0 {
-			t.Errorf("header of %d bytes, want a multiple of 8", n)
-		}
-		entries, err := ReadHeader(store(t, file.Bytes()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(entries) != len(want) {
-			t.Errorf("%d tensors came back, want %d", len(entries), len(want))
-		}
-		for name, x := range want {
-			got, err := entries[name].Read()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if tensor.MaxAbsDiff(finite(got), finite(x)) != 0 {
-				t.Errorf("%s came back as %v, want %v", name, got, x)
-			}
-		}
-	}
-}
-
-// finite puts large numbers for infinities, whose difference is no number.
-func finite(x tensor.Tensor) tensor.Tensor {
-	out := x.Clone()
-	for i, v := range out.Data {
-		out.Data[i] = max(-math.MaxFloat32, min(math.MaxFloat32, v))
-	}
-	return out
-}
-
-type brokenWriter struct{}
-
-func (brokenWriter) Write([]byte) (int, error) { return 0, os.ErrClosed }
-
-func TestWriteReportsTheWriter(t *testing.T) {
-	if err := Write(brokenWriter{}, map[string]tensor.Tensor{"a": tensor.New(9)}, nil); err != os.ErrClosed {
-		t.Errorf("Write = %v, want the writer's error", err)
-	}
-}
-
 func TestReadWidens(t *testing.T) {
 	for _, tc := range []struct {
 		dtype DType
