@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"fmt"
 	"math"
 	"runtime"
 	"slices"
@@ -24,9 +25,11 @@ type AdamW struct {
 	Steps        int     // taken
 }
 
-// Step changes x, which has the same shape in every call, in place.
+// Step changes x, which has the same shape in every call and its gradient's, in
+// place. It panics where sizes differ.
 func (a *AdamW) Step(x, gradient Tensor) {
 	s := a.begin(x)
+	mustHave("the gradient", gradient, len(x.Data))
 	inPieces(len(x.Data), pieceSize, func(from, to int) {
 		s.move(x.Data[from:to], gradient.Data[from:to], a.M.Data[from:to], a.V.Data[from:to])
 	})
@@ -35,9 +38,12 @@ func (a *AdamW) Step(x, gradient Tensor) {
 // StepRows is Step for x [R,D] whose gradient is zero but for some rows, as that
 // of a table of embeddings: gradient [len(rows),D] is that of the given rows,
 // which rise strictly. The result is Step's with the whole gradient, to the bit;
-// rows that never had a gradient cost little more than their decay.
+// rows that never had a gradient cost little more than their decay. It panics
+// where sizes differ or rows do not rise.
 func (a *AdamW) StepRows(x Tensor, rows []int, gradient Tensor) {
 	s, d := a.begin(x), x.Shape[1]
+	mustHave("the gradient", gradient, len(rows)*d)
+	mustRise(rows, x.Shape[0])
 	none := make([]float32, d)
 	inPieces(x.Shape[0], max(1, pieceSize/max(1, d)), func(from, to int) {
 		next, _ := slices.BinarySearch(rows, from)
@@ -56,11 +62,31 @@ func (a *AdamW) StepRows(x Tensor, rows []int, gradient Tensor) {
 	})
 }
 
+func mustHave(name string, t Tensor, values int) {
+	if len(t.Data) != values {
+		panic(fmt.Sprintf("tensor: AdamW: %s has %d values, want %d", name, len(t.Data), values))
+	}
+}
+
+// mustRise panics unless rows rise strictly within 0…limit−1: else some would be
+// left out in silence.
+func mustRise(rows []int, limit int) {
+	last := -1
+	for _, r := range rows {
+		if r <= last || r >= limit {
+			panic(fmt.Sprintf("tensor: AdamW: row %d after %d of a table of %d, want rows that rise strictly", r, last, limit))
+		}
+		last = r
+	}
+}
+
 // begin counts a step and works out its constants.
 func (a *AdamW) begin(x Tensor) adamWStep {
 	if a.M.Data == nil {
 		a.M, a.V = New(x.Shape...), New(x.Shape...)
 	}
+	mustHave("M", a.M, len(x.Data))
+	mustHave("V", a.V, len(x.Data))
 	a.Steps++
 	bias1 := 1 - math.Pow(a.Beta1, float64(a.Steps))
 	bias2 := math.Sqrt(1 - math.Pow(a.Beta2, float64(a.Steps)))
@@ -81,7 +107,8 @@ type adamWStep struct {
 }
 
 // move is the arithmetic: x, g, m and v have the same length. The conversions
-// keep compilers from fusing, so that a share's place in a loop cannot matter.
+// round every product, where some processors would fuse it with the sum, so that
+// move and decay agree to the bit.
 func (s adamWStep) move(x, g, m, v []float32) {
 	g, m, v = g[:len(x)], m[:len(x)], v[:len(x)]
 	for i, g := range g {
