@@ -385,7 +385,7 @@ func TestCompareWithoutJudge(t *testing.T) {
 func TestCompareNeedsTwoEncoders(t *testing.T) {
 	_, err := describe(t, leaftest.Model(t, "tiny-sd15")).ResolveCompare(leafserve.Request{Prompt: "a cat"})
 	var e *leafserve.Error
-	if !errors.As(err, &e) || e.Kind != leafserve.Invalid || e.Param != "model" || !strings.Contains(err.Error(), "text_encoder_robust") {
+	if !errors.As(err, &e) || e.Kind != leafserve.Invalid || e.Param != "model" || !strings.Contains(err.Error(), "leafserve models attach") {
 		t.Errorf("ResolveCompare = %v", err)
 	}
 }
