@@ -191,8 +191,8 @@ func prompts(results []attack.Result) []string {
 // measure fills in what a step is told by, and refuses one that would spoil the
 // weights.
 func (t *Trainer) measure(ctx context.Context, m *Metrics, captions []string, lessons []textenc.Lesson, distances []textenc.Distances, gradients []textenc.Gradient) error {
-	clean, err := t.student.Embed(ctx, captions)
-	if err != nil {
+	var err error
+	if m.CleanDrift, err = t.cleanDrift(ctx, captions, func(i int) []float32 { return lessons[i].Target }); err != nil {
 		return err
 	}
 	for i, d := range distances {
@@ -200,7 +200,6 @@ func (t *Trainer) measure(ctx context.Context, m *Metrics, captions []string, le
 	}
 	for i := range captions {
 		m.Drift += distances[i].Pooled / float64(len(captions))
-		m.CleanDrift += squared(clean.Row(i).Data, lessons[i].Target) / float64(len(captions))
 	}
 	for _, g := range gradients {
 		for _, v := range g.Value.Data {

@@ -83,7 +83,7 @@ func rootCommand() *cobra.Command {
 		serveCommand(cfg), apiCommand(cfg), workerCommand(cfg), generateCommand(cfg), compareCommand(cfg),
 		attackCommand(cfg), invertCommand(cfg), encodeCommand(cfg),
 		tokenizeCommand(cfg), scheduleCommand(cfg), modelsCommand(cfg), doctorCommand(cfg), benchCommand(cfg), versionCommand(cfg),
-		evalCommand(cfg), keysCommand(cfg), queueCommand(cfg),
+		evalCommand(cfg), trainCommand(cfg), keysCommand(cfg), queueCommand(cfg),
 	)
 	root.InitDefaultHelpCmd()
 	usageErrors(root)
