@@ -2,7 +2,6 @@ package keys
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"leafserve"
+	"leafserve/internal/atomicfile"
 )
 
 // Key is one API key as the file has it. The numbers are those of
@@ -140,15 +140,10 @@ func edit(path string, change func([]Key) ([]Key, error)) error {
 
 // replace writes a file that only its owner can read, whole or not at all.
 func replace(path string, data []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".keys-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("file of keys: %w", err)
-	}
-	defer os.Remove(temp.Name()) // no longer there when all went well
-	_, err = temp.Write(data)
-	if err = cmp.Or(err, temp.Sync(), temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
+	err := atomicfile.Write(path, 0o600, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("file of keys: %w", err)
 	}

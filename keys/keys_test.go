@@ -49,7 +49,7 @@ func TestAdd(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v (%v), want 0600", info.Mode(), err)
 	}
-	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".keys-*"))
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*.new-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left over: %v %v", left, err)
 	}

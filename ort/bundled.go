@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"leafserve/internal/atomicfile"
 )
 
 // unpack writes the library that the program carries, if it does (see
@@ -48,20 +50,12 @@ var errDamaged = errors.New("the ONNX Runtime library inside the program is dama
 
 // writeWhole writes a file under its name only when all of it is on the disk, so
 // that two programs which start together never load half a library.
-func writeWhole(path string, data []byte) (err error) {
+func writeWhole(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".unpack-*")
-	if err != nil {
+	return atomicfile.Write(path, 0o755, func(w io.Writer) error {
+		_, err := w.Write(data)
 		return err
-	}
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Chmod(0o755), tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		os.Remove(tmp.Name())
-	}
-	return err
+	})
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"leafserve/internal/atomicfile"
 )
 
 // kept is one key in a snapshot, with the value that its type has.
@@ -31,17 +33,10 @@ type kept struct {
 // Save writes all that an embedded Redis holds to a file, for Restore. Nobody
 // may use it meanwhile, and no job may be running.
 func Save(ctx context.Context, client redis.UniversalClient, file string) error {
-	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+"-*") // only its owner can read it
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name()) // where it was not renamed
-	w := bufio.NewWriter(temp)
-	err = errors.Join(writeKeys(ctx, client, w), w.Flush(), temp.Sync(), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), file)
-	}
-	return err
+	return atomicfile.Write(file, 0o600, func(w io.Writer) error { // only its owner can read it
+		buf := bufio.NewWriter(w)
+		return cmp.Or(writeKeys(ctx, client, buf), buf.Flush())
+	})
 }
 
 func writeKeys(ctx context.Context, client redis.UniversalClient, w io.Writer) error {

@@ -20,6 +20,8 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"leafserve/internal/atomicfile"
 )
 
 // Name is the default model's name.
@@ -132,18 +134,14 @@ func writeFile(dir string, f file) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".unpack-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // fails, as it should, once renamed
-	hash := sha256.New()
-	_, err = io.Copy(io.MultiWriter(tmp, hash), src)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if got := hex.EncodeToString(hash.Sum(nil)); got != f.sum {
-		return fmt.Errorf("%w (%s in it has SHA-256 %s, want %s)", errDamaged, f.path, got, f.sum)
-	}
-	return os.Rename(tmp.Name(), path)
+	return atomicfile.Write(path, 0o644, func(w io.Writer) error {
+		hash := sha256.New()
+		if _, err := io.Copy(io.MultiWriter(w, hash), src); err != nil {
+			return err
+		}
+		if got := hex.EncodeToString(hash.Sum(nil)); got != f.sum {
+			return fmt.Errorf("%w (%s in it has SHA-256 %s, want %s)", errDamaged, f.path, got, f.sum)
+		}
+		return nil
+	})
 }

@@ -257,7 +257,7 @@ func mustUnpack(t *testing.T, cache string) string {
 
 func leftovers(t *testing.T, dir string) []string {
 	t.Helper()
-	left, err := filepath.Glob(filepath.Join(dir, "*", ".unpack-*"))
+	left, err := filepath.Glob(filepath.Join(dir, "*", ".*.new-*"))
 	if err != nil {
 		t.Fatal(err)
 	}
